@@ -1,0 +1,21 @@
+# One target carries every warning and sanitizer flag; all our targets link it.
+add_library(qf_flags INTERFACE)
+target_include_directories(qf_flags INTERFACE ${PROJECT_SOURCE_DIR}/include)
+target_compile_options(
+  qf_flags
+  INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Werror;-ffp-contract=off>
+    $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-lineinfo>)
+if(QF_SANITIZE)
+  target_compile_options(
+    qf_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined;-fno-sanitize-recover=all;-fno-omit-frame-pointer>)
+  target_link_options(qf_flags INTERFACE -fsanitize=address,undefined)
+endif()
+
+find_program(QF_CCACHE ccache)
+if(QF_CCACHE)
+  # Precompiled headers are cached only with these two checks relaxed.
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+      ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${QF_CCACHE})
+  add_compile_options($<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fpch-preprocess>)
+endif()

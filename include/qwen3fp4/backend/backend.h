@@ -1,0 +1,55 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "qwen3fp4/quant/weight_matrix.h"
+
+namespace qf {
+
+// The operations of the forward pass. linear() is where backends differ; the others have composed
+// defaults in plain libtorch (fp32) that a backend overrides where a fused version pays.
+// Every backend equals `reference` within the bound that its operation's test derives.
+//
+// Shapes: T new tokens, S cached tokens (S >= T), H query heads, K key/value heads, E head_dim,
+// I/O a linear's input and output features. Activations are f32 on this backend's device.
+class Backend {
+ public:
+  Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+  virtual ~Backend() = default;
+
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  // One line for --verbose: which kernels run here and why.
+  [[nodiscard]] virtual std::string description() const = 0;
+
+  // x_TI times the transposed weight [O, I].
+  [[nodiscard]] virtual at::Tensor linear(const at::Tensor& x_TI,
+                                          const WeightMatrix& weight) const = 0;
+  // Over the last dimension: x / sqrt(mean(x^2) + eps) * weight.
+  [[nodiscard]] virtual at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight,
+                                            double eps) const;
+  // Rotates feature i with i + E/2 ("rotate half", as the HF weights expect). cos/sin f32 [T, E].
+  [[nodiscard]] virtual at::Tensor apply_rope(const at::Tensor& x_THE, const at::Tensor& cos_TE,
+                                              const at::Tensor& sin_TE) const;
+  // Causal attention of the last T of S positions, scaled by 1/sqrt(E); query head h reads
+  // key/value head h / (H/K). Returns [T, H, E].
+  [[nodiscard]] virtual at::Tensor attention(const at::Tensor& q_THE, const at::Tensor& k_SKE,
+                                             const at::Tensor& v_SKE) const;
+  // silu(gate) * up
+  [[nodiscard]] virtual at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) const;
+};
+
+// Throws (exit code 2), listing backend_names(), for an unknown name.
+[[nodiscard]] std::unique_ptr<Backend> make_backend(std::string_view name);
+[[nodiscard]] const std::vector<std::string_view>& backend_names();
+// The fastest that this machine supports.
+[[nodiscard]] std::string_view default_backend_name();
+
+}  // namespace qf

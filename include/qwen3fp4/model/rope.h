@@ -1,0 +1,22 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "qwen3fp4/model/config.h"
+
+namespace qf {
+
+// f32 [head_dim/2]: the angle per position of each pair of features, as transformers'
+// modeling_rope_utils computes it for default, linear and yarn.
+[[nodiscard]] at::Tensor rope_inverse_frequencies(const ModelConfig& config);
+
+// cos and sin, each f32 [count, head_dim] for positions first .. first + count - 1, times yarn's
+// attention factor.
+[[nodiscard]] std::pair<at::Tensor, at::Tensor> rope_tables(const ModelConfig& config,
+                                                            const at::Tensor& inverse_frequencies,
+                                                            std::int64_t first, std::int64_t count);
+
+}  // namespace qf

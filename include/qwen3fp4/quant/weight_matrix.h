@@ -1,0 +1,62 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string_view>
+
+#include "qwen3fp4/kernels/views.h"
+
+namespace qf {
+
+enum class WeightFormat { kNvfp4, kNf4, kF32, kF16, kBF16 };
+[[nodiscard]] std::string_view weight_format_name(WeightFormat format);
+
+// A weight of shape [out_features, in_features], packed or dense. Immutable; the factories establish
+// every shape and block invariant (throwing qf::Error with expected and found), nobody re-checks.
+class WeightMatrix {
+ public:
+  // codes u8 [out, in/2]; scales u8 (E4M3 bits) or f32 [out, in/16]; global_scale finite and > 0.
+  [[nodiscard]] static WeightMatrix nvfp4(at::Tensor codes, at::Tensor scales, float global_scale);
+  // codes u8 with out*in/2 elements; absmax f32 [ceil(out*in/block)]; code_book f32 [16].
+  [[nodiscard]] static WeightMatrix nf4(at::Tensor codes, at::Tensor absmax, at::Tensor code_book,
+                                        std::int64_t out_features, std::int64_t in_features,
+                                        std::int64_t block);
+  // f32, f16 or bf16 [out, in].
+  [[nodiscard]] static WeightMatrix dense(at::Tensor values);
+
+  [[nodiscard]] WeightFormat format() const { return format_; }
+  [[nodiscard]] std::int64_t out_features() const { return out_features_; }
+  [[nodiscard]] std::int64_t in_features() const { return in_features_; }
+  // Bytes a forward reads: codes, scales, tables.
+  [[nodiscard]] std::int64_t bytes() const;
+
+  // Only for the matching format (an assert otherwise).
+  [[nodiscard]] Nvfp4View nvfp4_view() const;
+  [[nodiscard]] Nf4View nf4_view() const;
+  [[nodiscard]] const at::Tensor& dense_values() const { return values_; }
+  // The stored tensors, for writers: codes; block scales or absmax; NF4's code book.
+  [[nodiscard]] const at::Tensor& codes() const { return values_; }
+  [[nodiscard]] const at::Tensor& scales() const { return scales_; }
+  [[nodiscard]] const at::Tensor& code_book() const { return code_book_; }
+  [[nodiscard]] float global_scale() const { return global_scale_; }
+
+  // f32 [count, in]: rows [first, first + count) as the formula of the format gives them.
+  [[nodiscard]] at::Tensor dequantize_rows(std::int64_t first, std::int64_t count) const;
+  [[nodiscard]] at::Tensor dequantize() const { return dequantize_rows(0, out_features_); }
+  // f32 [n, in]: the rows that `ids` (i64 [n]) name, for embeddings.
+  [[nodiscard]] at::Tensor gather_rows(const at::Tensor& ids) const;
+
+ private:
+  WeightMatrix() = default;
+  WeightFormat format_ = WeightFormat::kF32;
+  std::int64_t out_features_ = 0;
+  std::int64_t in_features_ = 0;
+  at::Tensor values_;     // dense values, or packed codes
+  at::Tensor scales_;     // NVFP4 block scales, or NF4 absmax
+  at::Tensor code_book_;  // NF4
+  std::int64_t block_ = 0;
+  float global_scale_ = 1.0F;
+};
+
+}  // namespace qf
