@@ -4,6 +4,12 @@ set(QF_CUDA_ARCHITECTURES
     CACHE STRING "GPU architectures to build for")
 set(QF_HAVE_CUDA FALSE)
 if(NOT QF_CUDA STREQUAL "OFF")
+  # nvcc on PATH, else the one that `scripts/setup.sh --cuda` takes from PyPI.
+  file(GLOB qf_wheel_nvcc ${PROJECT_SOURCE_DIR}/.deps/venv/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)
+  find_program(qf_nvcc nvcc)
+  if(NOT qf_nvcc AND qf_wheel_nvcc AND NOT CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_COMPILER ${qf_wheel_nvcc})
+  endif()
   include(CheckLanguage)
   set(CMAKE_CUDA_ARCHITECTURES ${QF_CUDA_ARCHITECTURES})
   check_language(CUDA)

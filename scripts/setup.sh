@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building needs and is missing: Debian packages (root or sudo), and, into .deps/venv,
 # the wheels that carry libtorch and the tests' Python packages. Safe to repeat; a second run does
-# nothing. `scripts/setup.sh --cuda` adds nvcc from PyPI when none is on PATH.
+# nothing. `--cuda` adds nvcc from PyPI when none is on PATH, `--lint` the clang tools of CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +12,9 @@ packages=(
   libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libsentencepiece-dev libpcre2-dev
   libicu-dev libgtest-dev libgmock-dev libbenchmark-dev
 )
+if [[ ${1:-} == --lint ]]; then
+  packages+=(git clang-format clang-tidy clang-16 libclang-rt-16-dev shellcheck)
+fi
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -36,15 +39,20 @@ if [[ $(uname -m) == x86_64 || $(uname -m) == aarch64 ]]; then
 fi
 # What the tests compare with (tokenizers) and read fixtures with (numpy).
 wheels+=(tokenizers==0.23.3 numpy==2.3.5)
-if [[ ${1:-} == --cuda ]] && ! command -v nvcc >/dev/null; then
-  wheels+=(nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88
-           nvidia-cuda-cccl==13.0.85)
-fi
-stamp=.deps/installed.txt
-wanted=$(printf '%s\n' "${wheels[@]}")
-if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
-  say "installing from PyPI into .deps/venv: ${wheels[*]}"
+
+install_wheels() {
+  local stamp=.deps/$1.txt wanted
+  shift
+  wanted=$(printf '%s\n' "$@")
+  [[ -f $stamp && $(cat "$stamp") == "$wanted" ]] && return
+  say "installing from PyPI into .deps/venv: $*"
   [[ -x .deps/venv/bin/pip ]] || /usr/bin/python3 -m venv .deps/venv
-  .deps/venv/bin/pip install -q --disable-pip-version-check --no-deps "${wheels[@]}"
+  .deps/venv/bin/pip install -q --disable-pip-version-check --no-deps "$@"
   printf '%s\n' "$wanted" >"$stamp"
+}
+install_wheels installed "${wheels[@]}"
+if [[ ${1:-} == --cuda ]] && ! command -v nvcc >/dev/null; then
+  # Pinned together: a newer nvvm writes PTX that this ptxas refuses.
+  install_wheels installed_cuda nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 \
+    nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85
 fi
