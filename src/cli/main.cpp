@@ -1,0 +1,79 @@
+#include <c10/util/Exception.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <string_view>
+
+#include "app.h"
+#include "qwen3fp4/base/error.h"
+
+namespace qf::cli {
+namespace {
+
+int report(ExitCode code, std::string_view sentence) {
+  fmt::print(stderr, "qwen3fp4: {}\n", sentence);
+  return static_cast<int>(code);
+}
+
+// libtorch has no exception type of its own for an allocation that failed on the CPU.
+bool is_out_of_memory(std::string_view message) {
+  return message.find("can't allocate memory") != std::string_view::npos ||
+         message.find("not enough memory") != std::string_view::npos ||
+         message.find("out of memory") != std::string_view::npos;
+}
+
+void add_commands(CLI::App& app) {
+  app.set_version_flag("--version", "qwen3fp4 " QF_VERSION);
+  app.require_subcommand(1);
+}
+
+int run(int argc, char** argv) {
+  // A closed stdout then fails the write that meets it (exit code 1) instead of killing us before
+  // temporary files are removed.
+  std::signal(SIGPIPE, SIG_IGN);
+  auto log = spdlog::stderr_color_mt("qwen3fp4");
+  log->set_pattern("%v");
+  spdlog::set_default_logger(log);
+
+  CLI::App app("4-bit Qwen3 inference", "qwen3fp4");
+  add_commands(app);
+  try {
+    app.parse(argc, argv);
+    return static_cast<int>(ExitCode::kDone);
+  } catch (const CLI::CallForHelp&) {
+    // With the sub-command's own help when it was asked for there.
+    const auto asked = app.get_subcommands();
+    print(asked.empty() ? app.help() : asked.front()->help());
+    return static_cast<int>(ExitCode::kDone);
+  } catch (const CLI::CallForVersion& version) {
+    print(std::string(version.what()) + "\n");
+    return static_cast<int>(ExitCode::kDone);
+  } catch (const CLI::ParseError& error) {
+    return report(ExitCode::kUsage, std::string(error.what()) + " (--help lists the options)");
+  }
+}
+
+}  // namespace
+}  // namespace qf::cli
+
+int main(int argc, char** argv) try {
+  return qf::cli::run(argc, argv);
+} catch (const qf::Error& error) {
+  return qf::cli::report(error.code(), error.what());
+} catch (const std::bad_alloc&) {
+  return qf::cli::report(qf::ExitCode::kOutOfMemory, "out of memory");
+} catch (const c10::Error& error) {
+  // what() carries a stack trace; users get the sentence.
+  const std::string sentence = error.what_without_backtrace();
+  if (qf::cli::is_out_of_memory(sentence)) {
+    return qf::cli::report(qf::ExitCode::kOutOfMemory, "out of memory: " + sentence);
+  }
+  return qf::cli::report(qf::ExitCode::kCheckFailed, "internal error in libtorch: " + sentence);
+} catch (const std::exception& error) {
+  return qf::cli::report(qf::ExitCode::kCheckFailed,
+                         std::string("internal error: ") + error.what());
+}
