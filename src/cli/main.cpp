@@ -29,6 +29,10 @@ bool is_out_of_memory(std::string_view message) {
 void add_commands(CLI::App& app) {
   app.set_version_flag("--version", "qwen3fp4 " QF_VERSION);
   app.require_subcommand(1);
+  add_generate(app);
+  add_perplexity(app);
+  add_dump(app);
+  add_tokenize(app);
 }
 
 int run(int argc, char** argv) {

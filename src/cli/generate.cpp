@@ -1,0 +1,231 @@
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "app.h"
+#include "model_options.h"
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/run/generator.h"
+#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/run/sampling_defaults.h"
+
+namespace qf::cli {
+namespace {
+
+struct GenerateCommand {
+  ModelOptions model;
+  PromptOptions prompt;
+  SamplingOverrides sampling;
+  GeneratorOptions generator;
+  bool ignore_eos = false;
+  std::int64_t turns = 1;
+  std::string followup_prompt = "continue.";
+  bool json = false;
+  bool timing = false;
+  bool logits_hash = false;
+
+  void run();
+
+ private:
+  void prepare(const LoadedModel& loaded);
+  void set_context(const ModelConfig& config);
+  nlohmann::json answer_turn(Generator& generator, bool has_tokenizer);
+  void print_extras(const Answer& answer, std::size_t sequence_length) const;
+  [[nodiscard]] nlohmann::json to_json(const Answer& answer,
+                                       const std::vector<std::int64_t>& turn_ids,
+                                       std::size_t sequence_length) const;
+
+  std::vector<std::int64_t> turn_ids_;      // of the turn that comes next
+  std::vector<std::int64_t> followup_ids_;  // empty for one turn
+  std::int64_t turn_end_ = 0;
+};
+
+double per_second(std::int64_t count, double seconds) {
+  return seconds > 0 ? static_cast<double>(count) / seconds : 0;
+}
+
+void bind_sampling(CLI::App& command, GenerateCommand& options) {
+  auto& sampling = options.sampling;
+  command.add_option("--temp", sampling.temperature,
+                     "Temperature; 0: greedy (default: generation_config.json, else 0)");
+  command.add_option("--top-k", sampling.top_k, "Only the K likeliest tokens; 0: all");
+  command.add_option("--top-p", sampling.top_p,
+                     "Only the likeliest tokens that together reach probability P; 1: all");
+  command.add_option("--min-p", sampling.min_p,
+                     "Only tokens at least P times as likely as the likeliest; 0: all");
+  command.add_option("--repeat-penalty", sampling.repetition_penalty,
+                     "Divides positive logits of tokens that occurred; 1: off");
+  command.add_option("--seed", sampling.seed, "Seed of the draws")->capture_default_str();
+}
+
+void bind_limits(CLI::App& command, GenerateCommand& options) {
+  auto& generator = options.generator;
+  command.add_option("--max-tokens", generator.max_new_tokens, "Longest answer, in tokens")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--context", generator.context,
+                  "Tokens that the KV cache holds (default: what prompt and answers need, at most "
+                  "the model's positions)")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--stop", generator.stop, "End the answer before this text; may be repeated")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  command.add_flag("--ignore-eos", options.ignore_eos, "Do not stop at end tokens");
+  command
+      .add_option("--use-kvc", generator.use_kv_cache,
+                  "false: run the whole sequence again for every token, for comparison")
+      ->capture_default_str();
+  command.add_option("--prefill", generator.prefill, "Run the prompt whole, or token by token")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, PrefillMode>{
+          {"whole", PrefillMode::kWhole}, {"token", PrefillMode::kToken}}))
+      ->default_str("whole");
+}
+
+void GenerateCommand::set_context(const ModelConfig& config) {
+  const std::int64_t most = config.max_position_embeddings;
+  auto& context = generator.context;
+  if (context > most) {
+    fail(ExitCode::kUsage, "--context: expected at most the model's {} positions, got {}", most,
+         context);
+  }
+  if (context > 0) return;
+  const auto prompt_tokens = static_cast<std::int64_t>(turn_ids_.size());
+  // A turn that stopped by length is closed with one more token.
+  const auto followup_tokens = static_cast<std::int64_t>(followup_ids_.size()) + 1;
+  // Bounded one by one, because --max-tokens may be as large as the user likes.
+  const std::int64_t answer = std::min(generator.max_new_tokens, most);
+  const std::int64_t rounds = std::min(turns, most);
+  context = std::min(most, prompt_tokens + rounds * answer + (rounds - 1) * followup_tokens);
+}
+
+void GenerateCommand::prepare(const LoadedModel& loaded) {
+  const ModelFolder& folder = loaded.folder;
+  const Prompt asked = read(prompt);
+  turn_ids_ = prompt_ids(folder, asked);
+  if (turns > 1) {
+    followup_ids_ = followup_ids(folder, followup_prompt, asked.raw);
+    if (!asked.raw) turn_end_ = turn_end_token(folder);
+  }
+  generator.sampling = resolve_sampling(folder.generation, sampling);
+  if (!ignore_eos) generator.end_tokens = folder.end_tokens();
+  set_context(loaded.model.config());
+  const auto& s = generator.sampling;
+  spdlog::debug("prompt of {} tokens, context of {}", turn_ids_.size(), generator.context);
+  spdlog::debug("temperature {}, top-k {}, top-p {}, min-p {}, repetition penalty {}, seed {}",
+                s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty, s.seed);
+}
+
+nlohmann::json GenerateCommand::to_json(const Answer& answer,
+                                        const std::vector<std::int64_t>& turn_ids,
+                                        std::size_t sequence_length) const {
+  const GenerateTiming& t = answer.timing;
+  nlohmann::json row{
+      {"text", answer.text},
+      {"ids", answer.ids},
+      {"prompt_ids", turn_ids},
+      {"stop_reason", stop_reason_name(answer.stop_reason)},
+      {"seqLen", sequence_length},
+      {"timing",
+       {{"prefill_tokens", t.prefill_tokens},
+        {"prefill_seconds", t.prefill_seconds},
+        {"prefill_tokens_per_second", per_second(t.prefill_tokens, t.prefill_seconds)},
+        {"decode_tokens", t.decode_tokens},
+        {"decode_seconds", t.decode_seconds},
+        {"decode_tokens_per_second", per_second(t.decode_tokens, t.decode_seconds)},
+        {"decode_gb_per_second", per_second(t.decode_bytes, t.decode_seconds) / 1e9}}}};
+  if (logits_hash) row["logits_hash"] = fmt::format("{:016x}", answer.logits_hash);
+  return row;
+}
+
+void GenerateCommand::print_extras(const Answer& answer, std::size_t sequence_length) const {
+  if (turns > 1) print(fmt::format("seqLen {}\n", sequence_length));
+  if (logits_hash) print(fmt::format("logits-hash {:016x}\n", answer.logits_hash));
+}
+
+nlohmann::json GenerateCommand::answer_turn(Generator& run, bool has_tokenizer) {
+  bool line_open = false;
+  const auto show = [&](std::int64_t id, std::string_view text) {
+    if (json) return;
+    if (has_tokenizer) {
+      if (!text.empty()) print(text);
+    } else {
+      print(fmt::format("{}{}", line_open ? "," : "", id));
+    }
+    line_open = true;
+  };
+  try {
+    const Answer answer = run.answer(turn_ids_, show);
+    if (!json) print("\n");
+    if (!json) print_extras(answer, run.sequence().size());
+    const GenerateTiming& t = answer.timing;
+    if (timing) {
+      spdlog::info("prefill: {} tokens in {:.3f} s, {:.1f} tok/s", t.prefill_tokens,
+                   t.prefill_seconds, per_second(t.prefill_tokens, t.prefill_seconds));
+      spdlog::info("decode: {} tokens in {:.3f} s, {:.1f} tok/s, {:.2f} GB/s", t.decode_tokens,
+                   t.decode_seconds, per_second(t.decode_tokens, t.decode_seconds),
+                   per_second(t.decode_bytes, t.decode_seconds) / 1e9);
+    }
+    if (answer.stop_reason == StopReason::kContext) {
+      spdlog::warn("the answer was cut: the context of {} tokens is full (--context)",
+                   generator.context);
+    }
+    return to_json(answer, turn_ids_, run.sequence().size());
+  } catch (const Error&) {
+    if (line_open) print("\n");
+    throw;
+  }
+}
+
+void GenerateCommand::run() {
+  const InterruptGuard guard;
+  const LoadedModel loaded = load(model);
+  const Tokenizer* tokenizer = loaded.folder.tokenizer ? &*loaded.folder.tokenizer : nullptr;
+  if (tokenizer == nullptr && !generator.stop.empty()) (void)loaded.folder.require_tokenizer();
+  prepare(loaded);
+  Generator run(loaded.model, tokenizer, generator);
+  auto rows = nlohmann::json::array();
+  for (std::int64_t turn = 0; turn < turns && !interrupted(); ++turn) {
+    if (turn > 0) {
+      if (!prompt.prompt.raw) run.close_turn(turn_end_);
+      turn_ids_ = followup_ids_;
+    }
+    rows.push_back(answer_turn(run, tokenizer != nullptr));
+  }
+  if (json) {
+    const auto result = turns > 1 ? nlohmann::json{{"turns", rows}} : rows.front();
+    print(result.dump() + "\n");
+  }
+  check_interrupted();
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app) {
+  auto* command = app.add_subcommand("generate", "Answer a prompt");
+  const auto options = std::make_shared<GenerateCommand>();
+  bind(*command, options->model);
+  bind(*command, options->prompt);
+  bind_limits(*command, *options);
+  bind_sampling(*command, *options);
+  command->add_option("--turns", options->turns, "Turns of one conversation, on one KV cache")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--followup-prompt", options->followup_prompt,
+                   "The user's message in every turn after the first")
+      ->type_name("TEXT")
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "Print one JSON object instead of the text");
+  command->add_flag("--timing", options->timing, "Say tok/s and GB/s on stderr");
+  command->add_flag("--logits-hash", options->logits_hash,
+                    "Print a hash of the bits of the last token's logits");
+  command->callback([options] { options->run(); });
+}
+
+}  // namespace qf::cli

@@ -1,0 +1,92 @@
+#include "model_options.h"
+
+#include <ATen/Parallel.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <utility>
+
+#include "progress.h"
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/file.h"
+#include "qwen3fp4/run/interrupt.h"
+
+namespace qf::cli {
+
+void bind(CLI::App& command, ModelOptions& options) {
+  command.add_option("--model", options.folder, "Model folder (from convert)")
+      ->type_name("DIR")
+      ->capture_default_str();
+  command.add_option("--backend", options.backend, "What computes: reference, cpu, ...")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command.add_option("--threads", options.threads, "Threads to compute with; 0: one a core")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command.add_flag("--verbose", options.verbose, "Say on stderr what runs, and how");
+}
+
+LoadedModel load(const ModelOptions& options) {
+  if (options.verbose) spdlog::set_level(spdlog::level::debug);
+  if (options.threads > 0) at::set_num_threads(options.threads);
+  auto backend = make_backend(options.backend);
+  auto folder = ModelFolder::open(options.folder);
+  const auto show = progress_line("loading " + options.folder);
+  auto model = folder.load_model(*backend, [&](std::int64_t done, std::int64_t all) {
+    check_interrupted();
+    show(done, all);
+  });
+  spdlog::debug("{}: {} layers, {:.1f} MB of weights", options.folder,
+                model.config().num_hidden_layers, static_cast<double>(model.weight_bytes()) / 1e6);
+  spdlog::debug("backend {}: {} ({} threads)", backend->name(), backend->description(),
+                at::get_num_threads());
+  return {std::move(folder), std::move(backend), std::move(model)};
+}
+
+void bind(CLI::App& command, PromptOptions& options) {
+  auto* text = command.add_option("--prompt", options.prompt.text, "The user's message")
+                   ->type_name("TEXT")
+                   ->capture_default_str();
+  auto* file = command
+                   .add_option("--prompt-file", options.file,
+                               "Read the message from a file (-: stdin); a last newline is dropped")
+                   ->type_name("FILE");
+  auto* ids = command
+                  .add_option("--ids", options.prompt.ids,
+                              "Token ids instead of a message: 1,2,3 (no template)")
+                  ->type_name("IDS")
+                  ->delimiter(',')
+                  ->allow_extra_args(false);
+  text->excludes(file)->excludes(ids);
+  file->excludes(ids);
+  command.add_option("--system", options.prompt.system, "System message before the prompt")
+      ->type_name("TEXT");
+  command.add_flag("--raw", options.prompt.raw, "The prompt is the whole text: no chat template");
+}
+
+Prompt read(const PromptOptions& options) {
+  Prompt prompt = options.prompt;
+  if (options.file.empty()) return prompt;
+  prompt.text = read_text(options.file);
+  if (prompt.text.ends_with('\n')) prompt.text.pop_back();
+  if (prompt.text.ends_with('\r')) prompt.text.pop_back();
+  return prompt;
+}
+
+std::string read_text(const std::string& path) {
+  if (path != "-") return read_text_file(path);
+  std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  QF_CHECK(!std::cin.bad(), "stdin: cannot be read");
+  return text;
+}
+
+std::function<void(std::int64_t, std::int64_t)> progress_line(std::string_view label) {
+  if (isatty(STDERR_FILENO) == 0) return [](std::int64_t, std::int64_t) {};
+  return [bar = std::make_shared<ProgressBar>(std::string(label))](
+             std::int64_t done, std::int64_t all) { bar->update(done, all, ""); };
+}
+
+}  // namespace qf::cli

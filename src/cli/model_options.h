@@ -1,0 +1,50 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "qwen3fp4/backend/backend.h"
+#include "qwen3fp4/model/model_folder.h"
+#include "qwen3fp4/model/qwen3_model.h"
+#include "qwen3fp4/run/prompt.h"
+
+namespace qf::cli {
+
+// What every command that runs a model takes.
+struct ModelOptions {
+  std::string folder{kDefaultModelFolder};
+  std::string backend{default_backend_name()};
+  int threads = 0;  // 0: libtorch's choice
+  bool verbose = false;
+};
+void bind(CLI::App& command, ModelOptions& options);
+
+struct LoadedModel {
+  ModelFolder folder;
+  std::unique_ptr<Backend> backend;
+  Qwen3Model model;
+};
+// Applies --threads and --verbose, too.
+[[nodiscard]] LoadedModel load(const ModelOptions& options);
+
+// The prompt options that `generate` and `dump` share.
+struct PromptOptions {
+  Prompt prompt;
+  std::string file;  // "-": stdin; empty: none
+};
+void bind(CLI::App& command, PromptOptions& options);
+// With the file's text; one newline at its end is not part of the prompt.
+[[nodiscard]] Prompt read(const PromptOptions& options);
+
+// The whole of a text file, or of stdin for "-".
+[[nodiscard]] std::string read_text(const std::string& path);
+
+// A progress bar when stderr is a terminal, else nothing. Called with (done, all).
+[[nodiscard]] std::function<void(std::int64_t, std::int64_t)> progress_line(std::string_view label);
+
+}  // namespace qf::cli

@@ -1,0 +1,99 @@
+#include "qwen3fp4/run/perplexity.h"
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app.h"
+#include "model_options.h"
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/run/interrupt.h"
+
+namespace qf::cli {
+namespace {
+
+struct PerplexityCommand {
+  ModelOptions model;
+  PerplexityOptions perplexity;
+  std::string file;
+  std::string kl_against;  // empty: no comparison
+  bool json = false;
+
+  void run();
+};
+
+nlohmann::json to_json(const PerplexityResult& result) {
+  nlohmann::json json{{"perplexity", result.perplexity}, {"tokens", result.tokens}};
+  if (result.kl) {
+    json["kl"] = {{"mean", result.kl->mean},
+                  {"median", result.kl->median},
+                  {"p99", result.kl->p99},
+                  {"max", result.kl->max}};
+  }
+  if (result.top1) json["top1"] = *result.top1;
+  return json;
+}
+
+std::string to_text(const PerplexityResult& result) {
+  std::string text =
+      fmt::format("perplexity {:.4f} over {} tokens\n", result.perplexity, result.tokens);
+  if (result.kl && result.top1) {
+    text += fmt::format("KL mean {:.5f}, median {:.5f}, p99 {:.5f}, max {:.5f}\n", result.kl->mean,
+                        result.kl->median, result.kl->p99, result.kl->max);
+    text += fmt::format("same first choice {:.2f} %\n", *result.top1 * 100);
+  }
+  return text;
+}
+
+void PerplexityCommand::run() {
+  const InterruptGuard guard;
+  const std::string text = read_text(file);
+  const LoadedModel loaded = load(model);
+  const auto ids = loaded.folder.require_tokenizer().encode(text, SpecialTokens::kMatch);
+  std::optional<LoadedModel> teacher;
+  if (!kl_against.empty()) {
+    ModelOptions options = model;
+    options.folder = kl_against;
+    teacher.emplace(load(options));
+    const auto& tokenizer = teacher->folder.tokenizer;
+    QF_CHECK(!tokenizer || tokenizer->encode(text, SpecialTokens::kMatch) == ids,
+             "--kl-against {}: its tokenizer gives other ids for the text than {}'s", kl_against,
+             model.folder);
+  }
+  const auto result = measure_perplexity(loaded.model, teacher ? &teacher->model : nullptr, ids,
+                                         perplexity, progress_line("perplexity"));
+  print(json ? to_json(result).dump() + "\n" : to_text(result));
+}
+
+}  // namespace
+
+void add_perplexity(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "perplexity", "Score a text, and compare with another model by KL divergence");
+  const auto options = std::make_shared<PerplexityCommand>();
+  bind(*command, options->model);
+  command->add_option("--file", options->file, "Text to score (-: stdin)")
+      ->type_name("FILE")
+      ->required();
+  command
+      ->add_option("--max-tokens", options->perplexity.max_tokens,
+                   "Only the text's first N tokens; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--context", options->perplexity.context,
+                   "Tokens of one window; windows do not overlap, the first token of each is not "
+                   "scored")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--kl-against", options->kl_against,
+                   "Model folder of the teacher: adds KL(teacher || model) and top-1 agreement")
+      ->type_name("DIR");
+  command->add_flag("--json", options->json, "Print one JSON object");
+  command->callback([options] { options->run(); });
+}
+
+}  // namespace qf::cli

@@ -1,0 +1,204 @@
+#include "qwen3fp4/run/generator.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cassert>
+#include <chrono>
+#include <cstddef>
+#include <utility>
+
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/run/non_finite.h"
+
+namespace qf {
+namespace {
+
+// An answer of this many tokens, all 0, is a collapse. A stopped answer needs fewer.
+constexpr std::size_t kCollapsedTokens = 8;
+constexpr std::size_t kCollapsedWholeAnswer = 4;
+
+std::vector<bool> allowed_ids(const Qwen3Model& model, const Tokenizer* tokenizer) {
+  const std::int64_t vocab = model.config().vocab_size;
+  std::vector<bool> allowed(static_cast<std::size_t>(vocab), true);
+  if (tokenizer == nullptr) return allowed;
+  for (std::int64_t id = 0; id < vocab; ++id) {
+    allowed[static_cast<std::size_t>(id)] = tokenizer->has_token(id);
+  }
+  return allowed;
+}
+
+// Argmax over logits that went wrong (NaN compares false, zeros tie) is token 0, in most
+// vocabularies "!": an answer `!!!!` that otherwise looks like a success.
+void refuse_collapsed(const std::vector<std::int64_t>& ids, bool stopped) {
+  if (ids.size() < kCollapsedTokens && !(stopped && ids.size() >= kCollapsedWholeAnswer)) return;
+  if (ids.size() > kCollapsedTokens) return;
+  if (std::any_of(ids.begin(), ids.end(), [](std::int64_t id) { return id != 0; })) return;
+  fail(ExitCode::kNonFinite,
+       "the answer collapsed to token 0: [{}]; check the model's scales (qwen3fp4 inspect flags "
+       "wrong ones)",
+       fmt::join(ids, "; "));
+}
+
+std::uint64_t fnv1a(std::span<const float> values) {
+  std::uint64_t hash = 0xcbf29ce484222325U;
+  for (const std::byte byte : std::as_bytes(values)) {
+    hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3U;
+  }
+  return hash;
+}
+
+class Stopwatch {
+ public:
+  // Seconds since construction or the last lap().
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(start_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+std::string_view stop_reason_name(StopReason reason) {
+  switch (reason) {
+    case StopReason::kEndToken:
+      return "end_token";
+    case StopReason::kLength:
+      return "length";
+    case StopReason::kStopString:
+      return "stop_string";
+    case StopReason::kContext:
+      return "context";
+    case StopReason::kInterrupted:
+      return "interrupted";
+  }
+  return {};
+}
+
+Generator::Generator(const Qwen3Model& model, const Tokenizer* tokenizer, GeneratorOptions options)
+    : model_(model),
+      tokenizer_(tokenizer),
+      options_(std::move(options)),
+      sampler_(options_.sampling, allowed_ids(model, tokenizer)),
+      cache_(model.config(), options_.context) {
+  sequence_.reserve(static_cast<std::size_t>(options_.context) + 1);
+}
+
+void Generator::append(std::span<const std::int64_t> ids) {
+  const std::int64_t vocab = model_.config().vocab_size;
+  for (const std::int64_t id : ids) {
+    QF_CHECK(id >= 0 && id < vocab, "prompt: token id {} is not one of the model's 0 to {}", id,
+             vocab - 1);
+  }
+  sequence_.insert(sequence_.end(), ids.begin(), ids.end());
+  if (sequence_.empty()) fail(ExitCode::kUsage, "the prompt has no tokens (--prompt, --ids)");
+  cache_.check_room(static_cast<std::int64_t>(sequence_.size()) - cache_.length());
+}
+
+at::Tensor Generator::forward_pending() {
+  const auto pending =
+      std::span<const std::int64_t>(sequence_).subspan(static_cast<std::size_t>(cache_.length()));
+  assert(!pending.empty());
+  if (options_.prefill == PrefillMode::kWhole) return model_.forward(pending, cache_);
+  at::Tensor hidden_1D;
+  for (std::size_t i = 0; i < pending.size(); ++i) {
+    hidden_1D = model_.forward(pending.subspan(i, 1), cache_);
+  }
+  return hidden_1D;
+}
+
+// Runs the tokens that the cache does not hold and leaves the last one's logits.
+void Generator::run_pending() {
+  if (!options_.use_kv_cache) cache_.truncate(0);
+  const std::int64_t first = cache_.length();
+  const at::Tensor hidden_TD = forward_pending();
+  logits_ = model_.logits(hidden_TD.narrow(0, hidden_TD.size(0) - 1, 1))
+                .to(at::kCPU, at::kFloat)
+                .contiguous();
+  if (all_finite(last_logits())) return;
+  const auto tokens = std::span<const std::int64_t>(sequence_);
+  const auto found = find_non_finite(model_, cache_, tokens, first);
+  fail(ExitCode::kNonFinite,
+       "non-finite logits at position {}: {} is the first module whose output is not finite, at "
+       "position {}; check its scales (qwen3fp4 inspect)",
+       sequence_.size() - 1, found.module, found.position);
+}
+
+std::span<const float> Generator::last_logits() const {
+  return {logits_.const_data_ptr<float>(), static_cast<std::size_t>(logits_.numel())};
+}
+
+// One token reads every weight, and the keys and values of all tokens before it.
+std::int64_t Generator::pending_bytes() const {
+  const std::int64_t cached =
+      options_.use_kv_cache ? cache_.bytes() / cache_.context() * cache_.length() : 0;
+  return model_.decode_bytes() + cached;
+}
+
+bool Generator::is_end_token(std::int64_t id) const {
+  return std::find(options_.end_tokens.begin(), options_.end_tokens.end(), id) !=
+         options_.end_tokens.end();
+}
+
+std::optional<StopReason> Generator::why_stop(const Answer& answer, const TextStream& text) const {
+  if (is_end_token(answer.ids.back())) return StopReason::kEndToken;
+  if (text.stopped()) return StopReason::kStopString;
+  if (static_cast<std::int64_t>(answer.ids.size()) >= options_.max_new_tokens) {
+    return StopReason::kLength;
+  }
+  if (static_cast<std::int64_t>(sequence_.size()) > cache_.context()) return StopReason::kContext;
+  if (interrupted()) return StopReason::kInterrupted;
+  return std::nullopt;
+}
+
+Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback& on_token) {
+  append(ids);
+  Answer answer;
+  TextStream text(options_.stop);
+  Stopwatch watch;
+  answer.timing.prefill_tokens = static_cast<std::int64_t>(sequence_.size()) - cache_.length();
+  run_pending();
+  answer.timing.prefill_seconds = watch.lap();
+  for (;;) {
+    const std::int64_t id = sampler_.sample(last_logits(), sequence_);
+    sequence_.push_back(id);
+    answer.ids.push_back(id);
+    std::string shown;
+    if (tokenizer_ != nullptr && !tokenizer_->is_special(id) && !is_end_token(id)) {
+      shown = text.push(tokenizer_->token_bytes(id));
+    }
+    const auto reason = why_stop(answer, text);
+    refuse_collapsed(answer.ids, reason.has_value());
+    if (reason) shown += text.finish();
+    answer.text += shown;
+    answer.timing.decode_seconds += watch.lap();
+    on_token(id, shown);
+    if (reason) {
+      answer.stop_reason = *reason;
+      answer.logits_hash = fnv1a(last_logits());
+      return answer;
+    }
+    (void)watch.lap();  // the callback's time is not ours
+    answer.timing.decode_bytes += pending_bytes();
+    ++answer.timing.decode_tokens;
+    run_pending();
+  }
+}
+
+void Generator::close_turn(std::int64_t end_token) {
+  assert(!sequence_.empty() && static_cast<std::int64_t>(sequence_.size()) > cache_.length());
+  if (sequence_.back() == end_token) return;
+  if (is_end_token(sequence_.back())) {
+    sequence_.back() = end_token;
+  } else {
+    sequence_.push_back(end_token);
+  }
+}
+
+}  // namespace qf
