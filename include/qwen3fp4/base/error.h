@@ -39,9 +39,9 @@ template <class... Args>
 }  // namespace qf
 
 // Refuses input (never our own bugs: those are asserts) with exit code 4.
-#define QF_CHECK(condition, ...)                               \
-  do {                                                         \
-    if (!(condition)) [[unlikely]] {                           \
-      ::qf::fail(::qf::ExitCode::kUnreadable, __VA_ARGS__);    \
-    }                                                          \
+#define QF_CHECK(condition, ...)                            \
+  do {                                                      \
+    if (!(condition)) [[unlikely]] {                        \
+      ::qf::fail(::qf::ExitCode::kUnreadable, __VA_ARGS__); \
+    }                                                       \
   } while (false)

@@ -22,7 +22,8 @@ class ByteSource {
   // What error messages call it: a path, or "memory".
   [[nodiscard]] virtual const std::string& name() const = 0;
   [[nodiscard]] virtual std::int64_t size() const = 0;
-  // Fills `out` with the bytes at [offset, offset + out.size()); throws when they are not all there.
+  // Fills `out` with the bytes at [offset, offset + out.size()); throws when they are not all
+  // there.
   virtual void read_at(std::int64_t offset, std::span<std::byte> out) const = 0;
 };
 

@@ -37,9 +37,9 @@ struct GgufTensor {
 };
 
 // A metadata value. Integers of every width are held as int64/uint64; arrays are homogeneous.
-using GgufValue = std::variant<std::int64_t, std::uint64_t, double, bool, std::string,
-                               std::vector<std::int64_t>, std::vector<double>,
-                               std::vector<std::string>>;
+using GgufValue =
+    std::variant<std::int64_t, std::uint64_t, double, bool, std::string, std::vector<std::int64_t>,
+                 std::vector<double>, std::vector<std::string>>;
 
 // GGUF v3 (v2 has the same layout and is read too), little endian.
 class GgufFile {
