@@ -10,8 +10,11 @@ namespace qf {
 
 // What a user may set; empty fields leave it to the model.
 struct SamplingOverrides {
-  std::optional<double> temperature, top_p, min_p, repetition_penalty;
-  std::optional<std::int64_t> top_k;
+  std::optional<double> temperature = std::nullopt;
+  std::optional<std::int64_t> top_k = std::nullopt;
+  std::optional<double> top_p = std::nullopt;
+  std::optional<double> min_p = std::nullopt;
+  std::optional<double> repetition_penalty = std::nullopt;
   std::uint64_t seed = 0;
 };
 

@@ -1,0 +1,143 @@
+// The command lines of `perplexity`, `dump` and `tokenize`, by running the program on tiny models.
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "program.h"
+#include "qwen3fp4/base/file.h"
+#include "qwen3fp4/formats/safetensors.h"
+#include "qwen3fp4/model/kv_cache.h"
+
+namespace qf::test {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using Words = std::vector<std::string>;
+
+class MeasureCommands : public ::testing::Test {
+ protected:
+  [[nodiscard]] std::string path(const std::string& name) const {
+    return (folder_.path() / name).string();
+  }
+  std::string make(const std::string& name, const TinyModel& tiny) const {
+    tiny.write(path(name));
+    return path(name);
+  }
+
+ private:
+  TemporaryFolder folder_;
+};
+
+TEST_F(MeasureCommands, PerplexityJsonHasExactlyTheNamedKeys) {
+  const auto model = make("model", {});
+  const Words words{"perplexity", "--model", model, "--file", "-", "--context", "8", "--json"};
+  const auto done = run_program(words, "The tide tables of a harbour.");
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  auto row = nlohmann::json::parse(done.out);
+  EXPECT_GT(row["perplexity"].get<double>(), 1);
+  EXPECT_EQ(row["tokens"], 25);  // 29 tokens: 7 + 7 + 7 + 4
+  EXPECT_EQ(row.size(), 2U);
+
+  Words compared = words;
+  compared.insert(compared.end(), {"--kl-against", make("teacher", TinyModel{.seed = 2})});
+  row = nlohmann::json::parse(run_program(compared, "The tide tables of a harbour.").out);
+  EXPECT_EQ(row.size(), 4U);
+  ASSERT_EQ(row["kl"].size(), 4U);
+  EXPECT_GT(row["kl"]["mean"].get<double>(), 0);
+  EXPECT_LE(row["kl"]["median"].get<double>(), row["kl"]["p99"].get<double>());
+  EXPECT_LE(row["kl"]["p99"].get<double>(), row["kl"]["max"].get<double>());
+  EXPECT_LT(row["top1"].get<double>(), 1);
+}
+
+TEST_F(MeasureCommands, PerplexityPrintsLinesForPeople) {
+  const auto model = make("model", {});
+  write_text_file(path("text"), "The tide tables");
+  const auto done =
+      run_program({"perplexity", "--model", model, "--file", path("text"), "--kl-against", model});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_THAT(done.out, StartsWith("perplexity "));
+  EXPECT_THAT(done.out, HasSubstr("KL mean 0.00000"));
+  EXPECT_THAT(done.out, HasSubstr("100.00 %"));
+}
+
+TEST_F(MeasureCommands, PerplexityRefusals) {
+  const auto model = make("model", {});
+  EXPECT_EQ(run_program({"perplexity", "--model", model}).exit_code, 2);
+  EXPECT_EQ(run_program({"perplexity", "--model", model, "--file", "-"}, "").exit_code, 2);
+  EXPECT_EQ(run_program({"perplexity", "--model", model, "--file", path("none")}).exit_code, 4);
+}
+
+TEST_F(MeasureCommands, DumpWritesIdsAndLogits) {
+  const TinyModel tiny;
+  const auto out = path("out.safetensors");
+  const auto done = run_program({"dump", "--model", make("model", tiny), "--ids", "5,6,7", "--out",
+                                 out, "--backend", "reference"});
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_EQ(done.out, "");
+  const SafetensorsFile file((std::filesystem::path(out)));
+  ASSERT_EQ(file.entries().size(), 2U);
+  const auto& ids = file.entries()[0];
+  EXPECT_EQ(ids.name, "ids");
+  EXPECT_EQ(ids.type, DType::kI64);
+  std::vector<std::int64_t> values(3);
+  file.read(ids, std::as_writable_bytes(std::span(values)));
+  EXPECT_EQ(values, (std::vector<std::int64_t>{5, 6, 7}));
+
+  const auto& logits = file.entries()[1];
+  EXPECT_EQ(logits.name, "logits");
+  EXPECT_EQ(logits.type, DType::kF32);
+  EXPECT_EQ(logits.shape, (std::vector<std::int64_t>{3, kTinyVocab}));
+  const LoadedTiny loaded(tiny);
+  KvCache cache(loaded.model().config(), 3);
+  const auto expected = loaded.model().logits(loaded.model().forward(values, cache));
+  auto found = at::empty({3, kTinyVocab}, at::kFloat);
+  file.read(logits, std::as_writable_bytes(std::span(found.mutable_data_ptr<float>(),
+                                                     static_cast<std::size_t>(found.numel()))));
+  EXPECT_TRUE(at::equal(found, expected));
+}
+
+TEST_F(MeasureCommands, DumpTokenizesThePromptLikeGenerate) {
+  const auto model = make("model", {});
+  const auto out = path("out.safetensors");
+  ASSERT_EQ(
+      run_program({"dump", "--model", model, "--raw", "--prompt", "ab<|im_end|>", "--out", out})
+          .exit_code,
+      0);
+  const SafetensorsFile file((std::filesystem::path(out)));
+  EXPECT_EQ(file.entries()[0].shape, (std::vector<std::int64_t>{3}));
+  EXPECT_EQ(run_program({"dump", "--model", model, "--ids", "5"}).exit_code, 2);
+  EXPECT_EQ(run_program({"dump", "--model", model, "--ids", "999", "--out", out}).exit_code, 4);
+}
+
+TEST_F(MeasureCommands, TokenizeGoesBothWays) {
+  const auto model = make("model", {});
+  const auto tokenize = [&](Words words, const std::string& input = "") {
+    words.insert(words.begin(), {"tokenize", "--model", model});
+    return run_program(words, input);
+  };
+  EXPECT_EQ(tokenize({"ab<|im_end|>"}).out, "97,98,258\n");
+  EXPECT_EQ(tokenize({"--file", "-"}, "a\n").out, "97,10\n");
+  EXPECT_EQ(tokenize({"--decode", "97, 98 258"}).out, "ab<|im_end|>\n");
+  EXPECT_EQ(tokenize({"--decode", "226"}).out, "\xEF\xBF\xBD\n");
+  EXPECT_EQ(tokenize({"--jsonl", "-"}, "\"ab\"\n\"\"\n\"\\u00e9\\n\"\n").out,
+            "[97,98]\n[]\n[195,169,10]\n");
+  EXPECT_EQ(tokenize({"--jsonl", "-", "--decode"}, "[97,98]\n[]\n[195,169,10]\n").out,
+            "\"ab\"\n\"\"\n\"\xC3\xA9\\n\"\n");
+  const auto bad = tokenize({"--jsonl", "-"}, "\"ab\"\n{\n");
+  EXPECT_EQ(bad.exit_code, 4);
+  EXPECT_THAT(bad.err, HasSubstr("line 2"));
+  EXPECT_EQ(tokenize({"--jsonl", "-"}, "[1]\n").exit_code, 4);
+  EXPECT_EQ(tokenize({"--decode", "97,x"}).exit_code, 4);
+  EXPECT_EQ(tokenize({"--decode", "999"}).exit_code, 4);
+  EXPECT_EQ(tokenize({}).exit_code, 2);
+  EXPECT_EQ(tokenize({"text", "--file", "-"}).exit_code, 2);
+}
+
+}  // namespace
+}  // namespace qf::test
