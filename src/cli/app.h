@@ -1,7 +1,13 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace qf::cli {
 
@@ -19,5 +25,32 @@ void add_tokenize(CLI::App& app);
 // Writes to stdout and flushes; throws when the other end is closed or the disk full, so that a
 // result is never lost under exit code 0. Nothing else writes to stdout.
 void print(std::string_view text);
+
+// An option that takes one of a few words; `target` holds the default. CLI11's own transformer
+// would also take the enum's numbers, and shows them.
+template <class Value>
+CLI::Option* add_choice(CLI::App& command, const std::string& name, Value& target,
+                        std::vector<std::pair<std::string, Value>> choices,
+                        const std::string& description) {
+  std::vector<std::string> words;
+  std::string initial;
+  for (const auto& [word, value] : choices) {
+    words.push_back(word);
+    if (value == target) initial = word;
+  }
+  const auto set = [&target, name, choices = std::move(choices), words](const std::string& given) {
+    for (const auto& [word, value] : choices) {
+      if (word == given) {
+        target = value;
+        return;
+      }
+    }
+    throw CLI::ValidationError(
+        name, fmt::format("expected {}, found '{}'", fmt::join(words, " or "), given));
+  };
+  return command.add_option_function<std::string>(name, set, description)
+      ->type_name(fmt::format("{}", fmt::join(words, "|")))
+      ->default_str(initial);
+}
 
 }  // namespace qf::cli

@@ -19,6 +19,10 @@ int report(ExitCode code, std::string_view sentence) {
   return static_cast<int>(code);
 }
 
+int refuse_usage(std::string_view sentence) {
+  return report(ExitCode::kUsage, fmt::format("{} (--help lists the options)", sentence));
+}
+
 // libtorch has no exception type of its own for an allocation that failed on the CPU.
 bool is_out_of_memory(std::string_view message) {
   return message.find("can't allocate memory") != std::string_view::npos ||
@@ -29,6 +33,8 @@ bool is_out_of_memory(std::string_view message) {
 void add_commands(CLI::App& app) {
   app.set_version_flag("--version", "qwen3fp4 " QF_VERSION);
   app.require_subcommand(1);
+  add_convert(app);
+  add_inspect(app);
   add_generate(app);
   add_perplexity(app);
   add_dump(app);
@@ -49,15 +55,17 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
     return static_cast<int>(ExitCode::kDone);
   } catch (const CLI::CallForHelp&) {
-    // With the sub-command's own help when it was asked for there.
-    const auto asked = app.get_subcommands();
-    print(asked.empty() ? app.help() : asked.front()->help());
+    print(app.help());  // a sub-command's own when one was named
     return static_cast<int>(ExitCode::kDone);
   } catch (const CLI::CallForVersion& version) {
     print(std::string(version.what()) + "\n");
     return static_cast<int>(ExitCode::kDone);
+  } catch (const CLI::RequiredError& error) {
+    const auto unknown = app.remaining();
+    if (!app.get_subcommands().empty() || unknown.empty()) return refuse_usage(error.what());
+    return refuse_usage(fmt::format("no sub-command is called '{}'", unknown.front()));
   } catch (const CLI::ParseError& error) {
-    return report(ExitCode::kUsage, std::string(error.what()) + " (--help lists the options)");
+    return refuse_usage(error.what());
   }
 }
 

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "qwen3fp4/quant/weight_matrix.h"
+#include "qwen3fp4/run/checkpoint_source.h"
+
+namespace qf {
+
+struct ConvertOptions {
+  // kNvfp4, kNf4: projections and the head; embedding and norms stay floats of the source's type.
+  // kF32, kF16, kBF16: every tensor.
+  WeightFormat format = WeightFormat::kNvfp4;
+  bool search_scales = true;  // NVFP4: block scales by least squared error instead of amax/6
+  bool compat = false;        // NVFP4: single-level file, without the tensor scale
+  std::string keep;           // ECMAScript regex; a tensor whose name it finds keeps its float type
+  bool replace = false;       // an existing model folder
+};
+
+struct ConvertedFamily {
+  std::string name;       // "q_proj", ..., "lm_head"; "norm" for all norms
+  std::string stored_as;  // "nvfp4", "bf16", or "mixed"
+  std::int64_t tensors = 0;
+  std::int64_t values = 0;
+  std::int64_t bytes = 0;  // payloads in model.dat
+  // sqrt(sum of squared errors / sum of squares) over all values of the family, against the source.
+  double relative_rms_error = 0;
+};
+
+struct ConvertReport {
+  std::vector<ConvertedFamily> families;  // in the inventory's order
+  std::int64_t bytes = 0;
+  bool head_untied = false;  // a tied head was written beside the embedding
+  std::vector<std::string> notes;
+};
+
+// (values done, values in all, the tensor that comes next)
+using ConvertProgress = std::function<void(std::int64_t, std::int64_t, std::string_view)>;
+
+// Writes `destination`: model.dat, config.json and the source's side files. The folder appears
+// whole or not at all. Every tensor of the inventory exactly once; gaps, leftovers, wrong shapes,
+// widths that the format cannot hold are refused by name before anything is written. Holds one
+// tensor at a time.
+ConvertReport convert_checkpoint(const CheckpointSource& source,
+                                 const std::filesystem::path& destination,
+                                 const ConvertOptions& options,
+                                 const ConvertProgress& progress = {});
+
+}  // namespace qf

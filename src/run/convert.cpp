@@ -1,0 +1,232 @@
+#include "qwen3fp4/run/convert.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "convert_plan.h"
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/file.h"
+#include "qwen3fp4/formats/dat.h"
+#include "qwen3fp4/quant/quantize.h"
+
+namespace qf {
+namespace {
+
+std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
+  return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
+}
+
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+DType dense_dtype(WeightFormat format) {
+  return format == WeightFormat::kBF16  ? DType::kBF16
+         : format == WeightFormat::kF16 ? DType::kF16
+                                        : DType::kF32;
+}
+
+at::ScalarType dense_scalar_type(WeightFormat format) {
+  return format == WeightFormat::kBF16  ? at::kBFloat16
+         : format == WeightFormat::kF16 ? at::kHalf
+                                        : at::kFloat;
+}
+
+// NaN and infinities survive minimum and maximum; no copy of the tensor is made.
+bool all_finite(const at::Tensor& values) {
+  const auto [low, high] = at::aminmax(values);
+  return std::isfinite(low.item<float>()) && std::isfinite(high.item<float>());
+}
+
+double sum_of_squares(const at::Tensor& values) {
+  return std::pow(at::linalg_vector_norm(values, 2, {}, false, at::kDouble).item<double>(), 2);
+}
+
+// Writes one planned tensor after another and keeps the account of errors and bytes.
+class Converter {
+ public:
+  Converter(const CheckpointSource& source, const ConvertOptions& options, DatWriter& out)
+      : source_(source), options_(options), out_(out) {}
+
+  void convert(const PlannedTensor& planned) {
+    const std::int64_t bytes_before = bytes_;
+    squares_ = errors_ = 0;
+    switch (planned.format) {
+      case WeightFormat::kNvfp4:
+      case WeightFormat::kNf4:
+        write_packed(planned);
+        break;
+      case WeightFormat::kF32:
+      case WeightFormat::kF16:
+      case WeightFormat::kBF16:
+        write_dense(planned);
+        break;
+    }
+    account(planned, bytes_ - bytes_before);
+  }
+
+  [[nodiscard]] ConvertReport finish() {
+    ConvertReport report;
+    for (auto& [family, sums] : families_) {
+      family.relative_rms_error = sums.squares > 0 ? std::sqrt(sums.errors / sums.squares) : 0.0;
+      report.families.push_back(family);
+    }
+    report.bytes = bytes_;
+    return report;
+  }
+
+ private:
+  struct Sums {
+    double squares = 0, errors = 0;
+  };
+
+  [[nodiscard]] at::Tensor read(const PlannedTensor& planned) const {
+    auto values = source_.read_f32(*planned.source);
+    QF_CHECK(all_finite(values), "{}: {}: expected finite values, found NaN or infinity",
+             source_.name(), planned.source->name_in_file);
+    return values;
+  }
+
+  void write_dense(const PlannedTensor& planned) {
+    const auto values = read(planned);
+    squares_ = sum_of_squares(values);
+    const auto stored = values.to(dense_scalar_type(planned.format));
+    QF_CHECK(all_finite(stored), "{}: {}: holds values too large for {} (--format f32)",
+             source_.name(), planned.source->name_in_file, weight_format_name(planned.format));
+    if (stored.scalar_type() != values.scalar_type()) {
+      errors_ = sum_of_squares(stored.to(at::kFloat).sub_(values));
+    }
+    write(planned.spec.name, dense_dtype(planned.format), planned.spec.shape, bytes_of(stored));
+  }
+
+  void write_packed(const PlannedTensor& planned) {
+    if (const auto copied = copyable(planned)) {
+      squares_ = sum_of_squares(copied->dequantize());
+      write_weight(planned.spec.name, *copied);
+      return;
+    }
+    const auto values = read(planned);
+    squares_ = sum_of_squares(values);
+    const auto weight = planned.format == WeightFormat::kNvfp4
+                            ? quantize_nvfp4(values, {.search = options_.search_scales,
+                                                      .two_level = !options_.compat})
+                            : quantize_nf4(values);
+    errors_ = std::pow(relative_rms_error(weight, values), 2) * squares_;
+    write_weight(planned.spec.name, weight);
+  }
+
+  // The source's own codes and scales, where the result can hold them as they are.
+  [[nodiscard]] std::optional<WeightMatrix> copyable(const PlannedTensor& planned) const {
+    auto packed = source_.read_packed(*planned.source);
+    if (!packed || packed->format() != planned.format) return std::nullopt;
+    if (planned.format == WeightFormat::kNvfp4) {
+      if (packed->scales().scalar_type() != at::kByte) return std::nullopt;
+      if (options_.compat && packed->global_scale() != 1.0F) return std::nullopt;
+    }
+    return packed;
+  }
+
+  void write_weight(const std::string& name, const WeightMatrix& weight) {
+    const auto rows = weight.out_features();
+    const auto columns = weight.in_features();
+    if (weight.format() == WeightFormat::kNvfp4) {
+      write(name + ".qdata", DType::kU8, {rows, columns / 2}, bytes_of(weight.codes()));
+      write(name + ".scale", DType::kF8E4M3, {rows, columns / kNvfp4Block},
+            bytes_of(weight.scales()));
+      if (!options_.compat) {
+        const float scale = weight.global_scale();
+        write(name + ".scale_2", DType::kF32, {1}, std::as_bytes(std::span(&scale, 1)));
+      }
+      return;
+    }
+    const auto block = weight.nf4_view().block;
+    // bitsandbytes' names and its description of the matrix, which this layout has no shape for.
+    const nlohmann::ordered_json state = {{"quant_type", "nf4"},
+                                          {"blocksize", block},
+                                          {"dtype", "float32"},
+                                          {"shape", {rows, columns}}};
+    const auto state_text = state.dump();
+    write(name, DType::kU8, {rows * columns / 2, 1}, bytes_of(weight.codes()));
+    write(name + ".absmax", DType::kF32, {weight.scales().numel()}, bytes_of(weight.scales()));
+    write(name + ".quant_map", DType::kF32, {16}, bytes_of(weight.code_book()));
+    write(name + ".quant_state.bitsandbytes__nf4", DType::kU8,
+          {static_cast<std::int64_t>(state_text.size())}, bytes_of(state_text));
+  }
+
+  void write(const std::string& name, DType type, const std::vector<std::int64_t>& shape,
+             std::span<const std::byte> bytes) {
+    out_.write(name, type, shape, bytes);
+    bytes_ += std::ssize(bytes);
+  }
+
+  void account(const PlannedTensor& planned, std::int64_t bytes) {
+    const auto stored_as = weight_format_name(planned.format);
+    auto found = std::find_if(families_.begin(), families_.end(), [&](const auto& entry) {
+      return entry.first.name == planned.family;
+    });
+    if (found == families_.end()) {
+      families_.push_back({{.name = planned.family, .stored_as = std::string(stored_as)}, {}});
+      found = std::prev(families_.end());
+    }
+    auto& [family, sums] = *found;
+    if (family.stored_as != stored_as) family.stored_as = "mixed";
+    family.tensors += 1;
+    family.values += element_count(planned.spec.shape);
+    family.bytes += bytes;
+    sums.squares += squares_;
+    sums.errors += errors_;
+  }
+
+  const CheckpointSource& source_;
+  const ConvertOptions& options_;
+  DatWriter& out_;
+  std::vector<std::pair<ConvertedFamily, Sums>> families_;
+  std::int64_t bytes_ = 0;
+  double squares_ = 0, errors_ = 0;  // of the tensor at hand
+};
+
+void write_papers(const CheckpointSource& source, const ConvertPlan& plan,
+                  const std::filesystem::path& folder) {
+  if (plan.config_json_changed()) {
+    auto config = nlohmann::ordered_json::parse(source.config_json());
+    config["tie_word_embeddings"] = false;
+    write_text_file(folder / "config.json", config.dump(2) + "\n");
+  } else {
+    write_text_file(folder / "config.json", source.config_json());
+  }
+  for (const auto& file : source.side_files()) write_text_file(folder / file.name, file.text);
+}
+
+}  // namespace
+
+ConvertReport convert_checkpoint(const CheckpointSource& source,
+                                 const std::filesystem::path& destination,
+                                 const ConvertOptions& options, const ConvertProgress& progress) {
+  // "models/x/" is the folder "models/x".
+  const auto target = destination.has_filename() ? destination : destination.parent_path();
+  check_destination(source, target, options.replace);
+  const auto plan = plan_conversion(source, options);
+  AtomicFolder folder(target, options.replace);
+  DatWriter out(folder.staging() / "model.dat", plan.entry_count);
+  Converter converter(source, options, out);
+  std::int64_t done = 0;
+  for (const auto& planned : plan.tensors) {
+    if (progress) progress(done, plan.values, planned.spec.name);
+    converter.convert(planned);
+    done += element_count(planned.spec.shape);
+  }
+  if (progress) progress(done, plan.values, {});
+  out.finish();
+  write_papers(source, plan, folder.staging());
+  folder.commit();
+
+  auto report = converter.finish();
+  report.head_untied = plan.unties_head;
+  report.notes = source.notes();
+  return report;
+}
+
+}  // namespace qf
