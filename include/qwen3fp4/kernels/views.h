@@ -2,8 +2,9 @@
 
 #include <cstdint>
 
-// Borrowed views of packed weights: raw pointers and sizes, valid as long as their owner. C++17, for
-// nvcc reads this header too. Pointers are host or device ones, as the kernel that takes them says.
+// Borrowed views of packed weights: raw pointers and sizes, valid as long as their owner. C++17,
+// for nvcc reads this header too. Pointers are host or device ones, as the kernel that takes them
+// says.
 namespace qf {
 
 inline constexpr std::int64_t kNvfp4Block = 16;
@@ -25,6 +26,12 @@ struct Nf4View {
   const float* code_book;     // [16]
   std::int64_t block;         // 64 unless the file says otherwise; even
   std::int64_t rows, cols;    // rows*cols even
+};
+
+// Dense fp32 values.
+struct DenseView {
+  const float* values;  // [rows, cols]
+  std::int64_t rows, cols;
 };
 
 }  // namespace qf

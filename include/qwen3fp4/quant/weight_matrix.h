@@ -12,8 +12,9 @@ namespace qf {
 enum class WeightFormat { kNvfp4, kNf4, kF32, kF16, kBF16 };
 [[nodiscard]] std::string_view weight_format_name(WeightFormat format);
 
-// A weight of shape [out_features, in_features], packed or dense. Immutable; the factories establish
-// every shape and block invariant (throwing qf::Error with expected and found), nobody re-checks.
+// A weight of shape [out_features, in_features], packed or dense. Immutable; the factories
+// establish every shape and block invariant (throwing qf::Error with expected and found), nobody
+// re-checks.
 class WeightMatrix {
  public:
   // codes u8 [out, in/2]; scales u8 (E4M3 bits) or f32 [out, in/16]; global_scale finite and > 0.
