@@ -4,10 +4,9 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
-#include <regex>
 #include <set>
 
+#include "keep_filter.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/formats/tensor_info.h"
 #include "qwen3fp4/kernels/views.h"
@@ -44,39 +43,6 @@ std::int64_t entries_of(WeightFormat format, bool compat) {
   if (format == WeightFormat::kNvfp4) return compat ? 2 : 3;
   return format == WeightFormat::kNf4 ? 4 : 1;
 }
-
-// Which tensors keep the source's float type.
-class KeepFilter {
- public:
-  explicit KeepFilter(const std::string& pattern) : pattern_(pattern) {
-    if (pattern.empty()) return;
-    try {
-      regex_.emplace(pattern, std::regex::ECMAScript);
-    } catch (const std::regex_error& error) {
-      fail(ExitCode::kUsage, "--keep: expected a regular expression, found '{}': {}", pattern,
-           error.what());
-    }
-  }
-
-  [[nodiscard]] bool matches(const std::string& name) {
-    if (!regex_ || !std::regex_search(name, *regex_)) return false;
-    matched_ = true;
-    return true;
-  }
-  void check_matched_something() const {
-    if (regex_ && !matched_) {
-      fail(ExitCode::kUsage,
-           "--keep: expected a pattern found in some weight's name, but '{}' "
-           "is in none (inspect lists them)",
-           pattern_);
-    }
-  }
-
- private:
-  std::string pattern_;
-  std::optional<std::regex> regex_;
-  bool matched_ = false;
-};
 
 class Planner {
  public:
