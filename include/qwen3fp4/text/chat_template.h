@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "qwen3fp4/text/tokenizer.h"
@@ -38,9 +39,16 @@ class ChatTemplate {
                                                           const Message& message) const;
 
  private:
-  ChatTemplate() = default;
+  explicit ChatTemplate(std::string default_system) : default_system_(std::move(default_system)) {}
+  // Runs of the rendered text in turn: ChatML's markers, and the text between them.
+  struct Run {
+    std::string text;
+    bool marker;
+  };
+  [[nodiscard]] std::vector<Run> runs(std::span<const Message> messages,
+                                      bool add_generation_prompt) const;
+
   std::string default_system_;  // inserted when the first message is no system prompt; may be empty
-  // Further differences between the recognised families are added here by the implementation.
 };
 
 }  // namespace qf

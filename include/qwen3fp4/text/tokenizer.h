@@ -20,6 +20,8 @@ enum class SpecialTokens { kMatch, kAsText };
 // Text to token ids and back, equal to the Python package `tokenizers` on every string.
 class Tokenizer {
  public:
+  class Impl;  // one for each kind of tokenizer; the implementation's own
+
   // `tokenizer.json`: byte-level BPE with the normalisers, split rules and added tokens that Qwen3
   // and SmolLM2 use; everything else is refused by name.
   [[nodiscard]] static Tokenizer from_json(std::string_view json, const std::string& source_name);
@@ -47,7 +49,6 @@ class Tokenizer {
   [[nodiscard]] bool has_token(std::int64_t id) const;
 
  private:
-  class Impl;
   explicit Tokenizer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
