@@ -1,7 +1,5 @@
 #include "qwen3fp4/kernels/cpu/dequantize.h"
 
-#include <algorithm>
-
 #include "e4m3_table.h"
 #include "lanes.h"
 #include "qwen3fp4/kernels/fp4.h"
@@ -44,16 +42,7 @@ void dequantize_nvfp4(const Nvfp4View& w, RowRange rows, float* out, CpuIsa isa)
 }
 
 void dequantize_nf4(const Nf4View& w, RowRange rows, float* out) {
-  const std::int64_t begin = rows.first * w.cols;
-  const std::int64_t end = begin + rows.count * w.cols;
-  for (std::int64_t i = begin; i < end;) {
-    const std::int64_t block = i / w.block;
-    const std::int64_t block_end = std::min(end, (block + 1) * w.block);
-    const float absmax = w.absmax[block];
-    for (; i < block_end; ++i) {
-      *out++ = w.code_book[nibble(w.codes[i / 2], i % 2 == 0 ? 1U : 0U)] * absmax;
-    }
-  }
+  unpack_nf4(w, rows.first * w.cols, rows.count * w.cols, out);
 }
 
 }  // namespace qf
