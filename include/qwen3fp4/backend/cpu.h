@@ -1,0 +1,25 @@
+#pragma once
+
+#include "qwen3fp4/backend/backend.h"
+#include "qwen3fp4/kernels/cpu/isa.h"
+
+namespace qf {
+
+// Products straight from the packed weights, with no unpacked copy: up to kFusedTokens tokens in
+// one pass over the codes, more tokens by unpacking a tile of rows at a time. The same bits for
+// every number of threads, but not for every `isa`.
+class CpuBackend final : public Backend {
+ public:
+  static constexpr std::int64_t kFusedTokens = 4;
+
+  explicit CpuBackend(CpuIsa isa = best_cpu_isa()) : isa_(isa) {}
+  [[nodiscard]] std::string_view name() const override { return "cpu"; }
+  [[nodiscard]] std::string description() const override;
+  [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,
+                                  const WeightMatrix& weight) const override;
+
+ private:
+  CpuIsa isa_;
+};
+
+}  // namespace qf

@@ -1,0 +1,108 @@
+#include "qwen3fp4/backend/backend.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "qwen3fp4/backend/cpu.h"
+#include "qwen3fp4/backend/reference.h"
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/quant/parallel.h"
+
+// Shapes in this file: T new tokens, S cached tokens (S >= T), H query heads, K key/value heads,
+// G = H/K query heads that share one, E head_dim; t tokens of one tile, s positions they may see.
+namespace qf {
+namespace {
+
+// Tokens of one attention task: bounds its scores to this many rows a query head.
+constexpr std::int64_t kAttentionTile = 128;
+
+std::string text(const at::Tensor& t) {
+  return t.defined() ? c10::str(t.scalar_type(), " ", t.sizes()) : "none";
+}
+
+struct AttentionTile {
+  std::int64_t head;          // key/value head
+  std::int64_t first, count;  // of the T tokens
+};
+
+// Attention of one tile for the G query heads of one key/value head: f32 [t, G, E].
+at::Tensor attend(const at::Tensor& q_THE, const at::Tensor& k_SKE, const at::Tensor& v_SKE,
+                  const AttentionTile& tile) {
+  const std::int64_t group = q_THE.size(1) / k_SKE.size(1);
+  const std::int64_t width = q_THE.size(2);
+  const std::int64_t before = k_SKE.size(0) - q_THE.size(0) + tile.first;
+  const std::int64_t visible = before + tile.count;
+  const auto q_tGE = q_THE.narrow(0, tile.first, tile.count).narrow(1, tile.head * group, group) *
+                     (1.0 / std::sqrt(static_cast<double>(width)));
+  const auto k_sE = k_SKE.select(1, tile.head).narrow(0, 0, visible);
+  const auto v_sE = v_SKE.select(1, tile.head).narrow(0, 0, visible);
+  auto scores = at::mm(q_tGE.reshape({tile.count * group, width}), k_sE.t())
+                    .view({tile.count, group, visible});
+  if (tile.count > 1) {
+    const auto future_ts = at::ones({tile.count, visible}, at::kBool).triu(before + 1);
+    scores.masked_fill_(future_ts.unsqueeze(1), -std::numeric_limits<float>::infinity());
+  }
+  const auto weights = at::softmax(scores, -1).view({tile.count * group, visible});
+  return at::mm(weights, v_sE).view({tile.count, group, width});
+}
+
+}  // namespace
+
+at::Tensor Backend::rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) const {
+  return x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true) + eps) * weight;
+}
+
+at::Tensor Backend::apply_rope(const at::Tensor& x_THE, const at::Tensor& cos_TE,
+                               const at::Tensor& sin_TE) const {
+  const std::int64_t half = x_THE.size(2) / 2;
+  const auto rotated = at::cat({-x_THE.narrow(2, half, half), x_THE.narrow(2, 0, half)}, 2);
+  return x_THE * cos_TE.unsqueeze(1) + rotated * sin_TE.unsqueeze(1);
+}
+
+at::Tensor Backend::attention(const at::Tensor& q_THE, const at::Tensor& k_SKE,
+                              const at::Tensor& v_SKE) const {
+  QF_CHECK(q_THE.dim() == 3 && k_SKE.dim() == 3 && v_SKE.sizes() == k_SKE.sizes() &&
+               k_SKE.size(1) > 0 && q_THE.size(1) % k_SKE.size(1) == 0 &&
+               q_THE.size(2) == k_SKE.size(2) && k_SKE.size(0) >= q_THE.size(0),
+           "attention: expected q [T, H, E] and k, v [S, K, E] with S >= T and H a multiple of K, "
+           "got {}, {} and {}",
+           text(q_THE), text(k_SKE), text(v_SKE));
+  const std::int64_t tokens = q_THE.size(0);
+  const std::int64_t heads = k_SKE.size(1);
+  const std::int64_t group = q_THE.size(1) / heads;
+  const std::int64_t tiles = (tokens + kAttentionTile - 1) / kAttentionTile;
+  auto out_THE = at::empty(q_THE.sizes(), at::kFloat);
+  parallel_chunks(heads * tiles, 1, [&](std::int64_t task, std::int64_t) {
+    // Tasks run on threads that know nothing of the caller's modes.
+    const c10::InferenceMode inference;
+    const std::int64_t first = task / heads * kAttentionTile;
+    const AttentionTile tile{task % heads, first, std::min(kAttentionTile, tokens - first)};
+    out_THE.narrow(0, first, tile.count)
+        .narrow(1, tile.head * group, group)
+        .copy_(attend(q_THE, k_SKE, v_SKE, tile));
+  });
+  return out_THE;
+}
+
+at::Tensor Backend::swiglu(const at::Tensor& gate, const at::Tensor& up) const {
+  return at::silu(gate) * up;
+}
+
+const std::vector<std::string_view>& backend_names() {
+  static const std::vector<std::string_view> names{"reference", "cpu"};
+  return names;
+}
+
+std::string_view default_backend_name() { return "cpu"; }
+
+std::unique_ptr<Backend> make_backend(std::string_view name) {
+  if (name == "reference") return std::make_unique<ReferenceBackend>();
+  if (name == "cpu") return std::make_unique<CpuBackend>();
+  fail(ExitCode::kUsage, "unknown backend '{}': this build has {} (--backend)", name,
+       fmt::join(backend_names(), ", "));
+}
+
+}  // namespace qf
