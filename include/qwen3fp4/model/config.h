@@ -39,7 +39,7 @@ struct ModelConfig {
   double rms_norm_eps = 0;
   RopeConfig rope;
   bool tie_word_embeddings = false;
-  bool qk_norm = false;  // q and k are RMS-normed per head: Qwen3 yes, Llama no
+  bool qk_norm = false;                     // q and k are RMS-normed per head: Qwen3 yes, Llama no
   std::vector<std::int64_t> eos_token_ids;  // may be empty; generation_config.json comes first
 
   [[nodiscard]] static ModelConfig from_json(std::string_view json, const std::string& source_name);

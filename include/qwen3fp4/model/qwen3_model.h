@@ -54,7 +54,8 @@ class Qwen3Model {
   [[nodiscard]] const Backend& backend() const { return *backend_; }
   // Bytes of all weights held.
   [[nodiscard]] std::int64_t weight_bytes() const;
-  // Bytes of weights that one decoded token reads (everything but the embedding table's other rows).
+  // Bytes of weights that one decoded token reads (everything but the embedding table's other
+  // rows).
   [[nodiscard]] std::int64_t decode_bytes() const;
 
  private:

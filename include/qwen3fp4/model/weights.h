@@ -17,9 +17,10 @@ struct WeightSpec {
   WeightKind kind;
 };
 
-// THE inventory: every weight of a model exactly once, in forward order. Load, check, count, convert
-// and save all walk it. The head (`lm_head.weight`) is last; `with_head` says whether the file holds
-// one: always for untied models, and for tied ones whose head was quantised beside a raw embedding.
+// THE inventory: every weight of a model exactly once, in forward order. Load, check, count,
+// convert and save all walk it. The head (`lm_head.weight`) is last; `with_head` says whether the
+// file holds one: always for untied models, and for tied ones whose head was quantised beside a raw
+// embedding.
 void for_each_weight(const ModelConfig& config, bool with_head,
                      const std::function<void(const WeightSpec&)>& visit);
 

@@ -1,0 +1,68 @@
+#include "qwen3fp4/model/rope.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+// Formulas and names: transformers' modeling_rope_utils. Everything in f32 and in its order, so
+// that the angles are the same bits.
+namespace qf {
+namespace {
+
+// YaRN (arXiv 2309.00071): dimension whose wavelength makes `rotations` turns in the original
+// context.
+double correction_dimension(double rotations, const ModelConfig& config) {
+  const auto context = static_cast<double>(config.rope.original_max_position_embeddings);
+  return static_cast<double>(config.head_dim) *
+         std::log(context / (rotations * 2 * std::numbers::pi)) / (2 * std::log(config.rope.theta));
+}
+
+at::Tensor yarn(const ModelConfig& config, const at::Tensor& position_frequencies) {
+  const RopeConfig& rope = config.rope;
+  double low = correction_dimension(rope.beta_fast, config);
+  double high = correction_dimension(rope.beta_slow, config);
+  if (rope.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, static_cast<double>(config.head_dim - 1));
+  if (low == high) high += 0.001;  // the ramp must not divide by zero
+  const auto ramp =
+      ((at::arange(config.head_dim / 2, at::kFloat) - low) / (high - low)).clamp(0, 1);
+  const auto kept = 1 - ramp;
+  const auto extrapolated = 1.0 / position_frequencies;
+  const auto interpolated = 1.0 / (rope.factor * position_frequencies);
+  return interpolated * (1 - kept) + extrapolated * kept;
+}
+
+}  // namespace
+
+at::Tensor rope_inverse_frequencies(const ModelConfig& config) {
+  const auto exponents = at::arange(0, config.head_dim, 2, at::kLong).to(at::kFloat) /
+                         static_cast<double>(config.head_dim);
+  const auto position_frequencies = at::pow(config.rope.theta, exponents);
+  switch (config.rope.type) {
+    case RopeType::kDefault:
+      return 1.0 / position_frequencies;
+    case RopeType::kLinear:
+      return 1.0 / position_frequencies / config.rope.factor;
+    case RopeType::kYarn:
+      return yarn(config, position_frequencies);
+  }
+  return {};
+}
+
+std::pair<at::Tensor, at::Tensor> rope_tables(const ModelConfig& config,
+                                              const at::Tensor& inverse_frequencies,
+                                              std::int64_t first, std::int64_t count) {
+  const auto positions = at::arange(first, first + count, at::kLong).to(at::kFloat);
+  const auto half = at::outer(positions, inverse_frequencies);
+  const auto angles = at::cat({half, half}, 1);
+  return {at::cos(angles) * config.rope.attention_factor,
+          at::sin(angles) * config.rope.attention_factor};
+}
+
+}  // namespace qf

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "qwen3fp4/formats/dat.h"
+#include "qwen3fp4/model/packed_entries.h"
+#include "qwen3fp4/model/weights.h"
+
+namespace qf {
+
+// Takes the weights of the inventory out of a `.dat` file, packed or raw, each entry once.
+class WeightLoader {
+ public:
+  using Progress = std::function<void(std::int64_t, std::int64_t)>;
+  WeightLoader(const DatReader& file, Progress progress);
+
+  [[nodiscard]] bool has(const std::string& weight) const;
+  // A linear, head or embedding: the packed group of that name, else a float entry.
+  [[nodiscard]] WeightMatrix matrix(const WeightSpec& spec);
+  // A norm's weights, converted to f32.
+  [[nodiscard]] at::Tensor norm(const WeightSpec& spec);
+  // Throws when entries are left over, naming the first few.
+  void check_nothing_left() const;
+
+ private:
+  const TensorInfo& raw_entry(const WeightSpec& spec) const;
+  void take(const std::string& entry);
+
+  const DatReader& file_;
+  Progress progress_;
+  std::unordered_map<std::string, PackedGroup> groups_;  // by weight
+  std::unordered_set<std::string> taken_;
+  std::int64_t bytes_read_ = 0;
+};
+
+}  // namespace qf
