@@ -76,8 +76,6 @@ at::Tensor Backend::attention(const at::Tensor& q_THE, const at::Tensor& k_SKE,
   const std::int64_t tiles = (tokens + kAttentionTile - 1) / kAttentionTile;
   auto out_THE = at::empty(q_THE.sizes(), at::kFloat);
   parallel_chunks(heads * tiles, 1, [&](std::int64_t task, std::int64_t) {
-    // Tasks run on threads that know nothing of the caller's modes.
-    const c10::InferenceMode inference;
     const std::int64_t first = task / heads * kAttentionTile;
     const AttentionTile tile{task % heads, first, std::min(kAttentionTile, tokens - first)};
     out_THE.narrow(0, first, tile.count)

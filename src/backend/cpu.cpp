@@ -2,30 +2,80 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "check_linear.h"
+#include "qwen3fp4/kernels/cpu/linear.h"
 #include "qwen3fp4/quant/parallel.h"
 
 // Shapes in this file: T tokens, I/O the linear's input and output features.
 namespace qf {
 namespace {
 
+static_assert(CpuBackend::kFusedTokens == kLinearMaxTokens);
+
+// A thread's share of a fused product in weights: enough work to pay for waking it.
+constexpr std::int64_t kWeightsPerTask = std::int64_t{1} << 16;
 // Rows unpacked at a time by one thread: all that is ever dense.
 constexpr std::int64_t kTileRows = 128;
+
+void multiply_rows(const WeightMatrix& weight, const LinearInput& in, RowRange rows,
+                   const LinearOutput& out, CpuIsa isa) {
+  const auto dense = [&](DenseType type) {
+    linear_dense(
+        {weight.dense_values().const_data_ptr(), type, weight.out_features(), weight.in_features()},
+        in, rows, out, isa);
+  };
+  switch (weight.format()) {
+    case WeightFormat::kNvfp4:
+      return linear_nvfp4(weight.nvfp4_view(), in, rows, out, isa);
+    case WeightFormat::kNf4:
+      return linear_nf4(weight.nf4_view(), in, rows, out, isa);
+    case WeightFormat::kF32:
+      return dense(DenseType::kF32);
+    case WeightFormat::kF16:
+      return dense(DenseType::kF16);
+    case WeightFormat::kBF16:
+      return dense(DenseType::kBF16);
+  }
+}
+
+void multiply_fused(const at::Tensor& x_TI, const WeightMatrix& weight, CpuIsa isa, float* y) {
+  const auto* const x = x_TI.const_data_ptr<float>();
+  const std::int64_t tokens = x_TI.size(0);
+  const std::int64_t inputs = x_TI.size(1);
+  const bool packed =
+      weight.format() == WeightFormat::kNvfp4 || weight.format() == WeightFormat::kNf4;
+  std::vector<float> x_packed(packed ? static_cast<std::size_t>(tokens * packed_cols(inputs)) : 0);
+  if (packed) pack_columns(x, tokens, inputs, x_packed.data());
+  const LinearInput in{x, x_packed.data(), tokens};
+  const LinearOutput out{y, weight.out_features()};
+  const std::int64_t chunk = std::max<std::int64_t>(1, kWeightsPerTask / inputs);
+  parallel_chunks(weight.out_features(), chunk, [&](std::int64_t begin, std::int64_t end) {
+    multiply_rows(weight, in, {begin, end - begin}, out, isa);
+  });
+}
 
 }  // namespace
 
 std::string CpuBackend::description() const {
-  return fmt::format("cpu: packed weights unpacked {} rows at a time, libtorch fp32 products",
-                     kTileRows);
+  return fmt::format(
+      "cpu: straight from packed weights, fp32; {} kernels up to {} tokens, libtorch on tiles of "
+      "{} rows above",
+      cpu_isa_name(isa_), kFusedTokens, kTileRows);
 }
 
 at::Tensor CpuBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weight) const {
   check_linear(x_TI, weight);
   const auto x = x_TI.contiguous();
   auto y_TO = at::empty({x.size(0), weight.out_features()}, at::kFloat);
+  if (x.size(0) == 0) return y_TO;
+  if (x.size(0) <= kFusedTokens) {
+    multiply_fused(x, weight, isa_, y_TO.mutable_data_ptr<float>());
+    return y_TO;
+  }
   parallel_chunks(weight.out_features(), kTileRows, [&](std::int64_t begin, std::int64_t end) {
-    // Tasks run on threads that know nothing of the caller's modes.
-    const c10::InferenceMode inference;
     const auto tile = weight.dequantize_rows(begin, end - begin);
     y_TO.narrow(1, begin, end - begin).copy_(at::mm(x, tile.t()));
   });
