@@ -16,7 +16,7 @@ import struct
 
 import numpy as np
 import torch
-from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+from bitsandbytes.functional import dequantize_4bit, get_4bit_type, quantize_4bit
 from torchao.prototype.mx_formats.nvfp4_tensor import (
     NVFP4Tensor,
     nvfp4_quantize,
@@ -50,6 +50,15 @@ def weights(rng, rows, cols):
     outlier = rng.standard_normal((rows, cols)) * 1e-4
     outlier[0, 0] = -1000.0
     yield "one outlier", outlier
+
+
+def nf4_borders(rng, rows, cols):
+    """Values on the borders between two codes, in blocks of absmax 1 (so nothing is scaled)."""
+    code = get_4bit_type("nf4", device="cpu")
+    borders = (code[:-1] + code[1:]) / 2
+    weight = borders[torch.from_numpy(rng.integers(0, 15, rows * cols))]
+    weight[::64] = -1.0
+    return weight.reshape(rows, cols)
 
 
 def record(out, value):
@@ -95,6 +104,7 @@ def main():
         for rows, cols in ((12, 128), (7, 90), (2, 31)):
             for name, weight in weights(rng, rows, cols):
                 nf4_case(out, name, torch.from_numpy(weight.astype(np.float32)))
+            nf4_case(out, "borders", nf4_borders(rng, rows, cols))
     for path in sorted(OUT.glob("*.bin")):
         print(path.name, path.stat().st_size, "bytes")
 

@@ -1,11 +1,15 @@
 #include "qwen3fp4/kernels/cpu/linear.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
+#include <stdexcept>
 #include <vector>
 
 #include "isas.h"
@@ -188,6 +192,89 @@ TEST_P(Linear, DenseIsWithinTheBoundOfExactSums) {
             });
       }
     }
+  }
+}
+
+TEST_P(Linear, EveryHalfIsDecodedExactly) {
+  constexpr std::int64_t kCount = 65536;
+  std::vector<std::uint16_t> halves(kCount);
+  for (std::size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<std::uint16_t>(i);
+  const float one = 1.0F;
+  std::vector<float> y(kCount);
+  for (const auto type : {DenseType::kF16, DenseType::kBF16}) {
+    linear_dense({halves.data(), type, kCount, 1}, {&one, nullptr, 1}, {0, kCount},
+                 {y.data(), kCount}, GetParam());
+    const unsigned mantissa_bits = type == DenseType::kF16 ? 10 : 7;
+    const unsigned last = (1U << (15U - mantissa_bits)) - 1U;  // exponent of infinity and NaN
+    const int bias = static_cast<int>(last / 2);
+    for (unsigned i = 0; i < kCount; ++i) {
+      const unsigned exponent = i >> mantissa_bits & last;
+      const unsigned mantissa = i & ((1U << mantissa_bits) - 1U);
+      if (exponent == last && mantissa != 0) {
+        ASSERT_TRUE(std::isnan(y[i])) << i;
+        continue;
+      }
+      const double digits = mantissa + (exponent != 0 ? 1U << mantissa_bits : 0U);
+      double value = std::ldexp(digits, static_cast<int>(std::max(exponent, 1U)) - bias -
+                                            static_cast<int>(mantissa_bits));
+      if (exponent == last) value = std::numeric_limits<double>::infinity();
+      ASSERT_EQ(y[i], i >= 0x8000 ? -value : value) << i;
+    }
+  }
+}
+
+// Bytes that end where the process may not read on.
+class GuardedBytes {
+ public:
+  explicit GuardedBytes(std::size_t size) {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    mapped_ = (size + page - 1) / page * page + page;
+    base_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base_ == MAP_FAILED) throw std::runtime_error("mmap failed");
+    auto* const guard = static_cast<std::uint8_t*>(base_) + mapped_ - page;
+    if (mprotect(guard, page, PROT_NONE) != 0) throw std::runtime_error("mprotect failed");
+    data_ = guard - size;
+  }
+  GuardedBytes(const GuardedBytes&) = delete;
+  GuardedBytes& operator=(const GuardedBytes&) = delete;
+  ~GuardedBytes() { munmap(base_, mapped_); }
+  [[nodiscard]] std::uint8_t* data() const { return data_; }
+  [[nodiscard]] float* floats() const { return reinterpret_cast<float*>(data_); }
+
+ private:
+  void* base_ = nullptr;
+  std::size_t mapped_ = 0;
+  std::uint8_t* data_ = nullptr;
+};
+
+// Vector loads that reach past the last byte of a weight would fault (the sanitizers do not see
+// through all of the intrinsics).
+TEST_P(Linear, NothingIsReadPastTheEnd) {
+  for (std::int64_t cols = 16; cols <= 272; cols += 16) {
+    const auto size = static_cast<std::size_t>(cols);
+    const GuardedBytes codes(size / 2);
+    const GuardedBytes scales(size / 16);
+    const GuardedBytes real_scales(size / 16 * 4);
+    const GuardedBytes packed(static_cast<std::size_t>(packed_cols(cols)) * 4);
+    const GuardedBytes dense(size * 4);
+    const GuardedBytes halves(size * 2);
+    const GuardedBytes absmax(4);
+    const GuardedBytes book(16 * 4);
+    const GuardedBytes y(4);
+    const LinearInput in{dense.floats(), packed.floats(), 1};
+    const LinearOutput out{y.floats(), 1};
+    pack_columns(dense.floats(), 1, cols, packed.floats());
+    linear_nvfp4({codes.data(), scales.data(), nullptr, 1.0F, 1, cols}, in, {0, 1}, out,
+                 GetParam());
+    linear_nvfp4({codes.data(), nullptr, real_scales.floats(), 1.0F, 1, cols}, in, {0, 1}, out,
+                 GetParam());
+    linear_nf4({codes.data(), absmax.floats(), book.floats(), cols, 1, cols}, in, {0, 1}, out,
+               GetParam());
+    linear_dense({dense.data(), DenseType::kF32, 1, cols}, in, {0, 1}, out, GetParam());
+    linear_dense({halves.data(), DenseType::kBF16, 1, cols - 7}, in, {0, 1}, out, GetParam());
+    linear_dense({halves.data() + 2 * 7, DenseType::kF16, 1, cols - 7},
+                 {dense.floats() + 7, packed.floats(), 1}, {0, 1}, out, GetParam());
+    EXPECT_EQ(*y.floats(), 0.0F);
   }
 }
 
