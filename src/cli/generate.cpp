@@ -80,10 +80,12 @@ void bind_limits(CLI::App& command, GenerateCommand& options) {
   command
       .add_option("--use-kvc", generator.use_kv_cache,
                   "false: run the whole sequence again for every token, for comparison")
-      ->capture_default_str();
+      ->type_name("true|false")
+      ->default_str("true");
   command.add_option("--prefill", generator.prefill, "Run the prompt whole, or token by token")
       ->transform(CLI::CheckedTransformer(std::map<std::string, PrefillMode>{
           {"whole", PrefillMode::kWhole}, {"token", PrefillMode::kToken}}))
+      ->type_name("whole|token")
       ->default_str("whole");
 }
 

@@ -29,10 +29,18 @@ TextStream::TextStream(std::vector<std::string> stop_strings)
 std::string TextStream::release(std::string_view characters) {
   held_ += characters;
   std::size_t cut = std::string::npos;
+  std::size_t cut_end = std::string::npos;
   std::size_t keep_back = 0;
   for (const std::string& stop : stop_strings_) {
-    cut = std::min(cut, held_.find(stop));
     keep_back = std::max(keep_back, begun_bytes(held_, stop));
+    const std::size_t found = held_.find(stop);
+    if (found == std::string::npos) continue;
+    // The one that is complete first wins, whatever pieces the text comes in.
+    const std::size_t end = found + stop.size();
+    if (end < cut_end || (end == cut_end && found < cut)) {
+      cut = found;
+      cut_end = end;
+    }
   }
   stopped_ = cut != std::string::npos;
   std::string shown = held_.substr(0, stopped_ ? cut : held_.size() - keep_back);
