@@ -158,8 +158,12 @@ PackedGroup nf4_group(const DatReader& file, const TensorInfo& absmax, std::stri
   if (file.find(group.extra_prefix + "quant_map") == nullptr) {
     group.problem = fmt::format("packed weight '{}': expected the entry '{}quant_map', found none",
                                 group.weight, group.extra_prefix);
-  } else if (const auto state = read_state(file, group.extra_prefix)) {
-    group.shape = state->shape;
+    return group;
+  }
+  try {
+    if (const auto state = read_state(file, group.extra_prefix)) group.shape = state->shape;
+  } catch (const Error& error) {
+    group.problem = error.what();
   }
   return group;
 }

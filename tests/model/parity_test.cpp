@@ -1,0 +1,109 @@
+// The forward pass against transformers in fp32, over all backends and all golden models.
+#include <gtest/gtest.h>
+
+#include "golden.h"
+
+namespace qf {
+namespace {
+
+// Two fp32 forwards that sum in different orders differ by rounding only: each of the 2 layers adds
+// at most about (D + F + H*E) * 2^-24 relative to the largest activation, times the growth through
+// norms and softmax (under 10 here): 2 * 150 * 6e-8 * 10 = 2e-4 at worst, and 1e-5 as rounding
+// errors average out. A wrong eps, RoPE pairing or head mapping moves logits by 1e-2 and more.
+constexpr double kBound = 1e-4;
+
+struct Case {
+  std::string model;
+  std::string backend;
+};
+void PrintTo(const Case& c, std::ostream* out) { *out << c.model << '/' << c.backend; }
+
+std::vector<Case> cases() {
+  std::vector<Case> out;
+  for (const std::string& model : golden_models()) {
+    for (const std::string_view backend : backend_names()) {
+      out.push_back({model, std::string(backend)});
+    }
+  }
+  return out;
+}
+
+class Parity : public ::testing::TestWithParam<Case> {
+ protected:
+  Parity()
+      : golden_(read_golden(GetParam().model)),
+        backend_(make_backend(GetParam().backend)),
+        model_(Qwen3Model::load(
+            golden_.config, DatReader(kGoldenModels / GetParam().model / "model.dat"), *backend_)) {
+  }
+
+  double difference(const at::Tensor& logits) const {
+    return ((logits - golden_.logits).abs().amax() / golden_.logits.abs().amax()).item<double>();
+  }
+
+  Golden golden_;
+  std::unique_ptr<Backend> backend_;
+  Qwen3Model model_;
+};
+
+TEST_P(Parity, LogitsOfThePromptInOnePiece) {
+  EXPECT_LE(difference(all_logits(model_, golden_.ids, golden_.ids.size())), kBound);
+}
+
+TEST_P(Parity, LogitsTokenByTokenAndInUnevenPieces) {
+  EXPECT_LE(difference(all_logits(model_, golden_.ids, 1)), kBound);
+  EXPECT_LE(difference(all_logits(model_, golden_.ids, 5)), kBound);
+}
+
+TEST_P(Parity, FortyEightGreedyTokensWithTheCache) {
+  KvCache cache(golden_.config, static_cast<std::int64_t>(golden_.ids.size()) + 48);
+  std::vector<std::int64_t> next = golden_.ids;
+  std::vector<std::int64_t> answer;
+  for (int i = 0; i < 48; ++i) {
+    const auto hidden = model_.forward(next, cache);
+    answer.push_back(
+        model_.logits(hidden.narrow(0, hidden.size(0) - 1, 1)).argmax().item<std::int64_t>());
+    next = {answer.back()};
+  }
+  EXPECT_EQ(answer, golden_.greedy);
+}
+
+TEST_P(Parity, WithoutTheCacheTheAnswerIsTheSame) {
+  std::vector<std::int64_t> sequence = golden_.ids;
+  for (int i = 0; i < 8; ++i) {
+    const auto logits = all_logits(model_, sequence, sequence.size());
+    sequence.push_back(logits[-1].argmax().item<std::int64_t>());
+    EXPECT_EQ(sequence.back(), golden_.greedy[static_cast<std::size_t>(i)]);
+  }
+}
+
+TEST_P(Parity, TruncatingTheCacheForgets) {
+  KvCache cache(golden_.config, 64);
+  (void)model_.forward(std::vector<std::int64_t>{5, 6, 7, 8}, cache);
+  cache.truncate(0);
+  const auto logits = model_.logits(model_.forward(std::span(golden_.ids).first(4), cache));
+  EXPECT_TRUE(
+      at::equal(logits, all_logits(model_, {golden_.ids.begin(), golden_.ids.begin() + 4}, 4)));
+}
+
+TEST_P(Parity, TapsSeeEveryModuleInOrderAndChangeNothing) {
+  std::vector<std::string> names;
+  KvCache cache(golden_.config, 64);
+  const auto tapped =
+      model_.forward(golden_.ids, cache,
+                     [&](std::string_view name, const at::Tensor&) { names.emplace_back(name); });
+  cache.truncate(0);
+  EXPECT_TRUE(at::equal(tapped, model_.forward(golden_.ids, cache)));
+  ASSERT_GE(names.size(), 22U);
+  EXPECT_EQ(names.front(), "model.embed_tokens");
+  EXPECT_EQ(names[1], "model.layers.0.input_layernorm");
+  EXPECT_EQ(names.back(), "model.norm");
+  EXPECT_EQ(std::ranges::count(names, "model.layers.1.self_attn.q_norm"), golden_.config.qk_norm);
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, Parity, ::testing::ValuesIn(cases()), [](const auto& info) {
+  return info.param.model + "_" + info.param.backend;
+});
+
+}  // namespace
+}  // namespace qf

@@ -1,0 +1,32 @@
+#include "qwen3fp4/model/rope.h"
+
+#include <gtest/gtest.h>
+
+#include "golden.h"
+
+namespace qf {
+namespace {
+
+TEST(Rope, InverseFrequenciesAreTransformersBits) {
+  for (const std::string& name : golden_models()) {
+    const Golden golden = read_golden(name);
+    EXPECT_TRUE(at::equal(rope_inverse_frequencies(golden.config), golden.inv_freq))
+        << name << ": " << rope_inverse_frequencies(golden.config) - golden.inv_freq;
+    EXPECT_FLOAT_EQ(static_cast<float>(golden.config.rope.attention_factor),
+                    static_cast<float>(golden.attention_factor))
+        << name;
+  }
+}
+
+TEST(Rope, TablesOfALaterStartAreTheTailOfTheWhole) {
+  const ModelConfig config = read_golden("qwen3_yarn").config;
+  const auto frequencies = rope_inverse_frequencies(config);
+  const auto [cos, sin] = rope_tables(config, frequencies, 0, 9);
+  const auto [cos_tail, sin_tail] = rope_tables(config, frequencies, 6, 3);
+  EXPECT_TRUE(at::equal(cos.narrow(0, 6, 3), cos_tail));
+  EXPECT_TRUE(at::equal(sin.narrow(0, 6, 3), sin_tail));
+  EXPECT_FLOAT_EQ(cos[0][0].item<float>(), static_cast<float>(0.1 * std::log(4.0) + 1));
+}
+
+}  // namespace
+}  // namespace qf
