@@ -1,15 +1,16 @@
 #include "qwen3fp4/kernels/cpu/linear.h"
 
-#include <algorithm>
+#include <bit>
 
 #include "linear_isa.h"
 
 namespace qf {
 namespace {
 
-// What the vector kernels assume: 64 columns in a row share an absmax.
-bool has_whole_half_groups(const Nf4View& w) {
-  return w.block % (kColumnGroup / 2) == 0 && w.cols % w.block == 0;
+// What the vector kernels assume: 64 columns in a row share an absmax, whose index is a shift away.
+bool suits_vectors(const Nf4View& w) {
+  return w.block % 64 == 0 && std::has_single_bit(static_cast<std::uint64_t>(w.block)) &&
+         w.cols % w.block == 0;
 }
 
 }  // namespace
@@ -40,7 +41,7 @@ void linear_nvfp4(const Nvfp4View& w, const LinearInput& in, RowRange rows, cons
 void linear_nf4(const Nf4View& w, const LinearInput& in, RowRange rows, const LinearOutput& out,
                 CpuIsa isa) {
 #if QF_X86
-  const bool vectors = has_whole_half_groups(w);
+  const bool vectors = suits_vectors(w);
   if (vectors && isa == CpuIsa::kAvx512) return avx512::linear_nf4(w, in, rows, out);
   if (vectors && isa == CpuIsa::kAvx2) return avx2::linear_nf4(w, in, rows, out);
 #endif

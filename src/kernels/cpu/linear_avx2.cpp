@@ -3,9 +3,9 @@
 #if QF_X86
 #include <immintrin.h>
 
+#include <bit>
 #include <cstring>
 
-#include "e4m3_table.h"
 #include "qwen3fp4/kernels/fp4.h"
 
 // As AVX-512's, with 8 lanes: a group is two halves of 64 columns. A permute looks up 8 values by
@@ -70,18 +70,33 @@ QF_KERNEL float reduce(__m256 v) {
   return _mm_cvtss_f32(_mm_add_ss(b, _mm_shuffle_ps(b, b, 1)));
 }
 
+// By arithmetic: four look-ups would meet in a register only by way of memory.
+QF_KERNEL __m128 decode_e4m3(std::uint32_t bytes) {
+  const __m128i codes = _mm_cvtepu8_epi32(_mm_cvtsi32_si128(static_cast<int>(bytes)));
+  const __m128i m = _mm_and_si128(codes, _mm_set1_epi32(0x7F));
+  const __m128 normal =
+      _mm_castsi128_ps(_mm_add_epi32(_mm_slli_epi32(m, 20), _mm_set1_epi32(120 << 23)));
+  const __m128 subnormal = _mm_mul_ps(_mm_cvtepi32_ps(m), _mm_set1_ps(kE4M3MinSubnormal));
+  const __m128 is_subnormal = _mm_castsi128_ps(_mm_cmplt_epi32(m, _mm_set1_epi32(8)));
+  const __m128 is_nan = _mm_castsi128_ps(_mm_cmpeq_epi32(m, _mm_set1_epi32(0x7F)));
+  const __m128 value = _mm_blendv_ps(normal, subnormal, is_subnormal);
+  const __m128 sign = _mm_castsi128_ps(_mm_slli_epi32(_mm_andnot_si128(m, codes), 24));
+  return _mm_or_ps(_mm_or_ps(value, sign), is_nan);  // all ones is a NaN
+}
+
 // The scales of `blocks` (1 .. 4) blocks from `block` on, each for two lanes, zeros for the rest.
 QF_KERNEL __m256 nvfp4_scales(const Nvfp4View& w, std::int64_t block, std::int64_t blocks) {
-  float scales[4] = {};
-#pragma GCC unroll 4
-  for (std::int64_t i = 0; i < 4; ++i) {
-    if (i < blocks) {
-      scales[i] = w.scales_e4m3 != nullptr ? kE4M3Values[w.scales_e4m3[block + i]]
-                                           : w.scales_f32[block + i];
-    }
+  __m128 scales = _mm_setzero_ps();
+  const auto count = static_cast<std::size_t>(blocks);
+  if (w.scales_e4m3 != nullptr) {
+    std::uint32_t bytes = 0;
+    std::memcpy(&bytes, w.scales_e4m3 + block, count);
+    scales = decode_e4m3(bytes);
+  } else {
+    std::memcpy(&scales, w.scales_f32 + block, count * 4);
   }
   const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
-  return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(scales)), twice);
+  return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(scales), twice);
 }
 
 template <int kTokens>
@@ -119,7 +134,7 @@ QF_TARGET_AVX2 void nf4_rows(const Nf4View& w, const LinearInput& in, RowRange r
                              const LinearOutput& out) {
   const std::int64_t x_stride = packed_cols(w.cols);
   const auto halves = static_cast<std::uint32_t>(w.cols / 64);  // each of one absmax
-  const auto halves_per_block = static_cast<std::uint32_t>(w.block / 64);
+  const int shift = std::countr_zero(static_cast<std::uint64_t>(w.block / 64));
   for (std::int64_t r = rows.first; r < rows.first + rows.count; ++r) {
     const std::uint8_t* const codes = w.codes + r * (w.cols / 2);
     const float* const absmax = w.absmax + r * (w.cols / w.block);
@@ -130,7 +145,7 @@ QF_TARGET_AVX2 void nf4_rows(const Nf4View& w, const LinearInput& in, RowRange r
           reinterpret_cast<const __m256i*>(codes + static_cast<std::int64_t>(h) * 32);
       const float* const x =
           in.x_packed + static_cast<std::int64_t>(h / 2) * kColumnGroup + h % 2 * 8;
-      add_nf4<kTokens>({_mm256_loadu_si256(from), _mm256_set1_ps(absmax[h / halves_per_block]), x},
+      add_nf4<kTokens>({_mm256_loadu_si256(from), _mm256_set1_ps(absmax[h >> shift]), x},
                        w.code_book, x_stride, sums);
     }
     for (int t = 0; t < kTokens; ++t) out.y[t * out.stride + r] = reduce(sums[t]);

@@ -1,11 +1,9 @@
 #include "linear_isa.h"
 
 #if QF_X86
-#if !defined(__clang__)
-// g++ 12 takes the deliberately undefined operands inside its own intrinsics for ours (PR 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
 #include <immintrin.h>
+
+#include <bit>
 
 #include "qwen3fp4/kernels/fp4.h"
 
@@ -107,7 +105,7 @@ QF_TARGET_AVX512 void nf4_rows(const Nf4View& w, const LinearInput& in, RowRange
   const __m512 table = _mm512_loadu_ps(w.code_book);
   const std::int64_t x_stride = packed_cols(w.cols);
   const auto halves = static_cast<std::uint32_t>(w.cols / 64);  // each of one absmax
-  const auto halves_per_block = static_cast<std::uint32_t>(w.block / 64);
+  const int shift = std::countr_zero(static_cast<std::uint64_t>(w.block / 64));
   for (std::int64_t r = rows.first; r < rows.first + rows.count; ++r) {
     const std::uint8_t* const codes = w.codes + r * (w.cols / 2);
     const float* const absmax = w.absmax + r * (w.cols / w.block);
@@ -115,9 +113,9 @@ QF_TARGET_AVX512 void nf4_rows(const Nf4View& w, const LinearInput& in, RowRange
     for (int t = 0; t < kTokens; ++t) sums[t] = _mm512_setzero_ps();
     for (std::uint32_t h = 0; h < halves; h += 2) {
       const bool both = h + 1 < halves;
-      const float upper = both ? absmax[(h + 1) / halves_per_block] : 0.0F;
-      const __m512 scales = _mm512_mask_blend_ps(
-          0xFF00, _mm512_set1_ps(absmax[h / halves_per_block]), _mm512_set1_ps(upper));
+      const float upper = both ? absmax[(h + 1) >> shift] : 0.0F;
+      const __m512 scales =
+          _mm512_mask_blend_ps(0xFF00, _mm512_set1_ps(absmax[h >> shift]), _mm512_set1_ps(upper));
       const std::uint8_t* const from = codes + static_cast<std::int64_t>(h) * 32;
       const Group group{_mm512_maskz_loadu_epi32(lane_mask(both ? 16 : 8), from), scales,
                         in.x_packed + static_cast<std::int64_t>(h) * 64};
@@ -141,28 +139,37 @@ QF_KERNEL __m512 load_dense(const DenseRows& w, std::int64_t first, __mmask16 ma
   }
 }
 
+// sums[t] += 16 columns (or those of the mask) of a row times token t's.
+template <int kTokens, DenseType kType>
+QF_KERNEL void add_dense(const DenseRows& w, std::int64_t first, const float* x, __mmask16 mask,
+                         __m512* sums) {
+  const __m512 weights = load_dense<kType>(w, first, mask);
+#pragma GCC unroll 4
+  for (int t = 0; t < kTokens; ++t) {
+    sums[t] = _mm512_fmadd_ps(weights, _mm512_maskz_loadu_ps(mask, x + t * w.cols), sums[t]);
+  }
+}
+
 template <int kTokens, DenseType kType>
 QF_TARGET_AVX512 void dense_rows(const DenseRows& w, const LinearInput& in, RowRange rows,
                                  const LinearOutput& out) {
   constexpr int kChains = 4;  // sums in flight, to hide the latency of an addition
+  const std::int64_t whole = w.cols / (16 * kChains) * (16 * kChains);
   for (std::int64_t r = rows.first; r < rows.first + rows.count; ++r) {
     __m512 sums[kChains][kTokens];
     for (auto& chain : sums) {
       for (auto& sum : chain) sum = _mm512_setzero_ps();
     }
-    for (std::int64_t c = 0; c < w.cols; c += 16 * kChains) {
+    for (std::int64_t c = 0; c < whole; c += 16 * kChains) {
 #pragma GCC unroll 4
       for (int i = 0; i < kChains; ++i) {
-        const std::int64_t at = c + 16 * i;
-        if (at >= w.cols) break;
-        const std::int64_t left = w.cols - at;
-        const __mmask16 mask = lane_mask(left < 16 ? left : 16);
-        const __m512 weights = load_dense<kType>(w, r * w.cols + at, mask);
-        for (int t = 0; t < kTokens; ++t) {
-          const __m512 x = _mm512_maskz_loadu_ps(mask, in.x + t * w.cols + at);
-          sums[i][t] = _mm512_fmadd_ps(weights, x, sums[i][t]);
-        }
+        add_dense<kTokens, kType>(w, r * w.cols + c + 16 * i, in.x + c + 16 * i, 0xFFFF, sums[i]);
       }
+    }
+    for (std::int64_t c = whole; c < w.cols; c += 16) {
+      const std::int64_t left = w.cols - c;
+      add_dense<kTokens, kType>(w, r * w.cols + c, in.x + c, lane_mask(left < 16 ? left : 16),
+                                sums[0]);
     }
     for (int t = 0; t < kTokens; ++t) {
       const __m512 sum = _mm512_add_ps(_mm512_add_ps(sums[0][t], sums[1][t]),

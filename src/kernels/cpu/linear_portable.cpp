@@ -1,14 +1,15 @@
 #include <algorithm>
+#include <cstring>
 
 #include "e4m3_table.h"
 #include "linear_isa.h"
 #include "qwen3fp4/kernels/fp4.h"
-#include "unpack.h"
+#include "unpack_nf4.h"
 
 namespace qf::portable {
 namespace {
 
-using lanes::Floats;
+using Sixteen = lanes::Sixteen<lanes::kPortableWidth>;
 
 float f16_to_float(std::uint16_t half) {
   const std::uint32_t sign = (half & 0x8000U) << 16U;
@@ -45,20 +46,25 @@ struct Shape {
   RowRange rows;
 };
 
-// unpack(row, column, count) gives up to 16 weights of a row, the rest zeros.
+// unpack(row, column, count, weights) gives up to 16 weights of a row, the rest zeros.
 template <class Unpack>
 QF_INLINE void linear_rows(const Shape& shape, const LinearInput& in, const LinearOutput& out,
                            const Unpack& unpack) {
   const std::int64_t cols = shape.cols;
   for (std::int64_t r = shape.rows.first; r < shape.rows.first + shape.rows.count; ++r) {
-    Floats sums[kLinearMaxTokens] = {};
+    Sixteen sums[kLinearMaxTokens] = {};
     for (std::int64_t c = 0; c < cols; c += 16) {
       const std::int64_t count = std::min<std::int64_t>(16, cols - c);
-      const Floats weights = unpack(r, c, count);
+      Sixteen weights{};
+      unpack(r, c, count, weights);
       for (std::int64_t t = 0; t < in.tokens; ++t) {
-        float x[16] = {};
-        std::copy_n(in.x + t * cols + c, count, x);
-        sums[t] += weights * lanes::load(x);
+        Sixteen x{};
+        if (count == 16) {
+          lanes::load(in.x + t * cols + c, x);
+        } else {
+          std::memcpy(x.part, in.x + t * cols + c, static_cast<std::size_t>(count) * 4);
+        }
+        for (int p = 0; p < Sixteen::kParts; ++p) sums[t].part[p] += weights.part[p] * x.part[p];
       }
     }
     for (std::int64_t t = 0; t < in.tokens; ++t) {
@@ -72,29 +78,33 @@ QF_INLINE void linear_rows(const Shape& shape, const LinearInput& in, const Line
 void linear_nvfp4(const Nvfp4View& w, const LinearInput& in, RowRange rows,
                   const LinearOutput& out) {
   const std::int64_t blocks_per_row = w.cols / kNvfp4Block;
-  linear_rows({w.cols, rows}, in, out, [&](std::int64_t r, std::int64_t c, std::int64_t) {
-    const std::int64_t block = r * blocks_per_row + c / kNvfp4Block;
-    const float scale =
-        w.scales_e4m3 != nullptr ? kE4M3Values[w.scales_e4m3[block]] : w.scales_f32[block];
-    return lanes::unpack_e2m1(w.codes + block * (kNvfp4Block / 2)) * scale * w.global_scale;
-  });
+  linear_rows(
+      {w.cols, rows}, in, out, [&](std::int64_t r, std::int64_t c, std::int64_t, Sixteen& weights) {
+        const std::int64_t block = r * blocks_per_row + c / kNvfp4Block;
+        const float scale =
+            w.scales_e4m3 != nullptr ? kE4M3Values[w.scales_e4m3[block]] : w.scales_f32[block];
+        lanes::unpack_e2m1(w.codes + block * (kNvfp4Block / 2), weights);
+        for (auto& part : weights.part) part = part * scale * w.global_scale;
+      });
 }
 
 void linear_nf4(const Nf4View& w, const LinearInput& in, RowRange rows, const LinearOutput& out) {
-  linear_rows({w.cols, rows}, in, out, [&](std::int64_t r, std::int64_t c, std::int64_t count) {
-    float weights[16] = {};
-    unpack_nf4(w, r * w.cols + c, count, weights);
-    return lanes::load(weights);
-  });
+  linear_rows({w.cols, rows}, in, out,
+              [&](std::int64_t r, std::int64_t c, std::int64_t count, Sixteen& weights) {
+                float values[16] = {};
+                unpack_nf4(w, r * w.cols + c, count, values);
+                lanes::load(values, weights);
+              });
 }
 
 void linear_dense(const DenseRows& w, const LinearInput& in, RowRange rows,
                   const LinearOutput& out) {
-  linear_rows({w.cols, rows}, in, out, [&](std::int64_t r, std::int64_t c, std::int64_t count) {
-    float weights[16] = {};
-    load_dense(w, r * w.cols + c, count, weights);
-    return lanes::load(weights);
-  });
+  linear_rows({w.cols, rows}, in, out,
+              [&](std::int64_t r, std::int64_t c, std::int64_t count, Sixteen& weights) {
+                float values[16] = {};
+                load_dense(w, r * w.cols + c, count, values);
+                lanes::load(values, weights);
+              });
 }
 
 }  // namespace qf::portable

@@ -7,34 +7,40 @@
 namespace qf {
 namespace {
 
-using lanes::Floats;
-using lanes::Ints;
-
 // bitsandbytes' guard against dividing by zero; it is subnormal in fp32.
 constexpr float kNf4SmallestAbsmax = 1e-38F;
 
-QF_INLINE void pack_nf4(const Floats& scaled, std::uint8_t* out) {
-  Ints codes{};
-  for (unsigned i = 0; i < 15; ++i) codes -= scaled > nf4_border(i);  // a true lane is -1
-  const auto bytes = __builtin_convertvector(codes, lanes::Bytes);
-  for (int i = 0; i < 8; ++i) {
-    out[i] = static_cast<std::uint8_t>((bytes[2 * i] << 4) | bytes[2 * i + 1]);
+template <int kWidth>
+QF_INLINE void pack_nf4(const lanes::Sixteen<kWidth>& x, float reciprocal, std::uint8_t* out) {
+  using Ints = typename lanes::Sixteen<kWidth>::Ints;
+  Ints codes[16 / kWidth]{};
+  for (int p = 0; p < 16 / kWidth; ++p) {
+    // What the reciprocal's rounding lifts above 1 needs no clamp: the last code is open-ended.
+    const auto scaled = x.part[p] * reciprocal;
+    codes[p] = Ints{};
+#pragma GCC unroll 15
+    for (unsigned i = 0; i < 15; ++i) codes[p] -= scaled > nf4_border(i);  // a true lane is -1
   }
+  lanes::pack_nibbles<kWidth, true>(codes, out);
 }
 
-QF_INLINE void quantize_full_block(const float* values, std::uint8_t* codes, float* absmax) {
-  Ints largest{};
-  for (int i = 0; i < kNf4Block; i += 16) {
-    const Ints m = lanes::bits(lanes::load(values + i)) & 0x7FFFFFFF;
-    largest = m > largest ? m : largest;
+template <int kWidth>
+QF_INLINE void quantize_full_blocks(const float* values, std::int64_t blocks, std::uint8_t* codes,
+                                    float* absmax) {
+  constexpr int kSixteens = kNf4Block / 16;
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    lanes::Sixteen<kWidth> x[kSixteens];
+    std::uint32_t largest = 0;
+    for (int i = 0; i < kSixteens; ++i) {
+      lanes::load(values + b * kNf4Block + i * 16, x[i]);
+      largest = std::max(largest, lanes::largest_magnitude_bits(x[i]));
+    }
+    absmax[b] = float_from_bits(largest);
+    const float reciprocal = 1.0F / std::max(absmax[b], kNf4SmallestAbsmax);
+    for (int i = 0; i < kSixteens; ++i) {
+      pack_nf4(x[i], reciprocal, codes + b * (kNf4Block / 2) + i * 8);
+    }
   }
-  const float amax = float_from_bits(static_cast<std::uint32_t>(lanes::max(largest)));
-  const float reciprocal = 1.0F / std::max(amax, kNf4SmallestAbsmax);
-  // Values that the reciprocal's rounding lifts above 1 need no clamp: the last code is open-ended.
-  for (int i = 0; i < kNf4Block; i += 16) {
-    pack_nf4(lanes::load(values + i) * reciprocal, codes + i / 2);
-  }
-  *absmax = amax;
 }
 
 // bitsandbytes treats the last, shorter block differently: it divides, and stores the guarded
@@ -51,21 +57,14 @@ void quantize_last_block(const float* values, std::int64_t count, std::uint8_t* 
   *absmax = amax;
 }
 
-QF_INLINE void quantize_full_blocks(const float* values, std::int64_t blocks, std::uint8_t* codes,
-                                    float* absmax) {
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    quantize_full_block(values + b * kNf4Block, codes + b * (kNf4Block / 2), absmax + b);
-  }
-}
-
 #if QF_X86
 QF_TARGET_AVX2 void quantize_full_blocks_avx2(const float* values, std::int64_t blocks,
                                               std::uint8_t* codes, float* absmax) {
-  quantize_full_blocks(values, blocks, codes, absmax);
+  quantize_full_blocks<lanes::kAvx2Width>(values, blocks, codes, absmax);
 }
 QF_TARGET_AVX512 void quantize_full_blocks_avx512(const float* values, std::int64_t blocks,
                                                   std::uint8_t* codes, float* absmax) {
-  quantize_full_blocks(values, blocks, codes, absmax);
+  quantize_full_blocks<lanes::kAvx512Width>(values, blocks, codes, absmax);
 }
 #endif
 
@@ -76,7 +75,7 @@ void quantize_full_blocks_with(CpuIsa isa, const float* values, std::int64_t blo
   if (isa == CpuIsa::kAvx2) return quantize_full_blocks_avx2(values, blocks, codes, absmax);
 #endif
   static_cast<void>(isa);
-  quantize_full_blocks(values, blocks, codes, absmax);
+  quantize_full_blocks<lanes::kPortableWidth>(values, blocks, codes, absmax);
 }
 
 }  // namespace
@@ -86,8 +85,9 @@ void quantize_nf4(const float* values, std::int64_t count, std::uint8_t* codes, 
   const std::int64_t blocks = count / kNf4Block;
   const std::int64_t done = blocks * kNf4Block;
   quantize_full_blocks_with(isa, values, blocks, codes, absmax);
-  if (done < count)
+  if (done < count) {
     quantize_last_block(values + done, count - done, codes + done / 2, absmax + blocks);
+  }
 }
 
 }  // namespace qf

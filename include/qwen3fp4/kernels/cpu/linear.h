@@ -37,7 +37,8 @@ struct LinearOutput {
 
 void linear_nvfp4(const Nvfp4View& w, const LinearInput& in, RowRange rows, const LinearOutput& out,
                   CpuIsa isa = best_cpu_isa());
-// A block that is no multiple of 64, or does not divide cols, takes the portable path on any `isa`.
+// Blocks that are not 64, 128, 256, ..., or do not divide cols, take the portable path on any
+// `isa`.
 void linear_nf4(const Nf4View& w, const LinearInput& in, RowRange rows, const LinearOutput& out,
                 CpuIsa isa = best_cpu_isa());
 
