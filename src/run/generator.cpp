@@ -113,15 +113,15 @@ at::Tensor Generator::forward_pending() {
   return hidden_1D;
 }
 
-// Runs the tokens that the cache does not hold and leaves the last one's logits.
-void Generator::run_pending() {
+// Runs the tokens that the cache does not hold and leaves the last one's logits. Returns how many.
+std::int64_t Generator::run_pending() {
   if (!options_.use_kv_cache) cache_.truncate(0);
   const std::int64_t first = cache_.length();
   const at::Tensor hidden_TD = forward_pending();
   logits_ = model_.logits(hidden_TD.narrow(0, hidden_TD.size(0) - 1, 1))
                 .to(at::kCPU, at::kFloat)
                 .contiguous();
-  if (all_finite(last_logits())) return;
+  if (all_finite(last_logits())) return cache_.length() - first;
   const auto tokens = std::span<const std::int64_t>(sequence_);
   const auto found = find_non_finite(model_, cache_, tokens, first);
   fail(ExitCode::kNonFinite,
@@ -162,8 +162,7 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
   Answer answer;
   TextStream text(options_.stop);
   Stopwatch watch;
-  answer.timing.prefill_tokens = static_cast<std::int64_t>(sequence_.size()) - cache_.length();
-  run_pending();
+  answer.timing.prefill_tokens = run_pending();
   answer.timing.prefill_seconds = watch.lap();
   for (;;) {
     const std::int64_t id = sampler_.sample(last_logits(), sequence_);
@@ -187,7 +186,7 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
     (void)watch.lap();  // the callback's time is not ours
     answer.timing.decode_bytes += pending_bytes();
     ++answer.timing.decode_tokens;
-    run_pending();
+    (void)run_pending();
   }
 }
 

@@ -219,6 +219,34 @@ TEST(Generator, NamesTheModuleAndPositionOfNonFiniteValues) {
   }
 }
 
+TEST(Generator, NamesThePositionWhereTheAnswerBroke) {
+  auto tiny = scripted("abc");
+  tiny.nan_embedding_of = 'b';
+  const LoadedTiny loaded(tiny);
+  auto options = options_for(loaded);
+  options.context = 4;  // no room to run the four tokens twice
+  for (const bool cached : {true, false}) {
+    options.use_kv_cache = cached;
+    try {
+      (void)generator_for(loaded, options).answer(kPrompt, kQuiet);
+      FAIL() << "NaN went unnoticed";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kNonFinite);
+      EXPECT_THAT(error.what(), HasSubstr("logits at position 3: model.embed_tokens is"));
+      EXPECT_THAT(error.what(), HasSubstr("at position 3;"));
+    }
+  }
+}
+
+TEST(Generator, WithoutCacheEveryTurnReplaysEverything) {
+  const LoadedTiny loaded(scripted("ab"));
+  auto options = options_for(loaded);
+  options.use_kv_cache = false;
+  auto generator = generator_for(loaded, options);
+  EXPECT_EQ(generator.answer(kPrompt, kQuiet).timing.prefill_tokens, 2);
+  EXPECT_EQ(generator.answer(kPrompt, kQuiet).timing.prefill_tokens, 7);
+}
+
 TEST(Generator, NamesTheHeadWhenOnlyLogitsAreNonFinite) {
   TinyModel tiny;
   tiny.nan_scale_in = "lm_head.weight";

@@ -165,7 +165,11 @@ void write_weights(const TinyModel& model, const std::filesystem::path& path) {
       write_nan_nvfp4(out, spec);
     } else if (spec.kind == WeightKind::kEmbedding) {
       embedding = gaussian(count, 1.0, random);
-      write_floats(out, spec, embedding);
+      auto stored = embedding;
+      if (model.nan_embedding_of) {
+        stored[static_cast<std::size_t>(*model.nan_embedding_of * kHidden)] = std::nanf("");
+      }
+      write_floats(out, spec, stored);
     } else if (!model.script) {
       write_floats(out, spec, gaussian(count, 0.3, random));
     } else if (spec.kind == WeightKind::kHead) {

@@ -32,6 +32,8 @@ struct TinyModel {
   bool tokenizer = true;
   // This linear is stored as NVFP4, one of its block scales being NaN.
   std::string nan_scale_in = "";
+  // The embedding of this token is NaN.
+  std::optional<std::int64_t> nan_embedding_of = std::nullopt;
   // The weights' file is cut by this many bytes.
   std::int64_t missing_bytes = 0;
   std::string generation_config = R"({"eos_token_id": [258, 256]})";

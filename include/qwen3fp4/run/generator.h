@@ -34,8 +34,8 @@ struct GeneratorOptions {
 };
 
 struct GenerateTiming {
-  std::int64_t prefill_tokens = 0;
-  std::int64_t decode_tokens = 0;  // one less than the answer's: prefill gives the first
+  std::int64_t prefill_tokens = 0;  // run before the answer's first token
+  std::int64_t decode_tokens = 0;   // one less than the answer's: prefill gives the first
   double prefill_seconds = 0;
   double decode_seconds = 0;
   std::int64_t decode_bytes = 0;  // weights, keys and values that decoding read
@@ -73,7 +73,7 @@ class Generator {
 
  private:
   void append(std::span<const std::int64_t> ids);
-  void run_pending();
+  std::int64_t run_pending();
   [[nodiscard]] at::Tensor forward_pending();
   [[nodiscard]] std::span<const float> last_logits() const;
   [[nodiscard]] std::int64_t pending_bytes() const;
