@@ -1,7 +1,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -60,33 +59,30 @@ void bind_sampling(CLI::App& command, GenerateCommand& options) {
                      "Only tokens at least P times as likely as the likeliest; 0: all");
   command.add_option("--repeat-penalty", sampling.repetition_penalty,
                      "Divides positive logits of tokens that occurred; 1: off");
-  command.add_option("--seed", sampling.seed, "Seed of the draws")->capture_default_str();
+  command.add_option("--seed", sampling.seed, "Seed of the draws")
+      ->check(at_least(0))
+      ->capture_default_str();
 }
 
 void bind_limits(CLI::App& command, GenerateCommand& options) {
   auto& generator = options.generator;
   command.add_option("--max-tokens", generator.max_new_tokens, "Longest answer, in tokens")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command
       .add_option("--context", generator.context,
                   "Tokens that the KV cache holds (default: what prompt and answers need, at most "
                   "the model's positions)")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command.add_option("--stop", generator.stop, "End the answer before this text; may be repeated")
       ->type_name("TEXT")
       ->allow_extra_args(false);
   command.add_flag("--ignore-eos", options.ignore_eos, "Do not stop at end tokens");
-  command
-      .add_option("--use-kvc", generator.use_kv_cache,
-                  "false: run the whole sequence again for every token, for comparison")
-      ->type_name("true|false")
-      ->default_str("true");
-  command.add_option("--prefill", generator.prefill, "Run the prompt whole, or token by token")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, PrefillMode>{
-          {"whole", PrefillMode::kWhole}, {"token", PrefillMode::kToken}}))
-      ->type_name("whole|token")
-      ->default_str("whole");
+  add_choice(command, "--use-kvc", generator.use_kv_cache, {{"true", true}, {"false", false}},
+             "false: run the whole sequence again for every token, for comparison");
+  add_choice(command, "--prefill", generator.prefill,
+             {{"whole", PrefillMode::kWhole}, {"token", PrefillMode::kToken}},
+             "Run the prompt whole, or token by token");
 }
 
 void GenerateCommand::set_context(const ModelConfig& config) {
@@ -216,7 +212,7 @@ void add_generate(CLI::App& app) {
   bind_limits(*command, *options);
   bind_sampling(*command, *options);
   command->add_option("--turns", options->turns, "Turns of one conversation, on one KV cache")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command
       ->add_option("--followup-prompt", options->followup_prompt,

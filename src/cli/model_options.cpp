@@ -4,9 +4,12 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <system_error>
 #include <utility>
 
 #include "progress.h"
@@ -54,12 +57,10 @@ void bind(CLI::App& command, PromptOptions& options) {
                    .add_option("--prompt-file", options.file,
                                "Read the message from a file (-: stdin); a last newline is dropped")
                    ->type_name("FILE");
-  auto* ids = command
-                  .add_option("--ids", options.prompt.ids,
-                              "Token ids instead of a message: 1,2,3 (no template)")
-                  ->type_name("IDS")
-                  ->delimiter(',')
-                  ->allow_extra_args(false);
+  auto* ids =
+      command
+          .add_option("--ids", options.ids, "Token ids instead of a message: 1,2,3 (no template)")
+          ->type_name("IDS");
   text->excludes(file)->excludes(ids);
   file->excludes(ids);
   command.add_option("--system", options.prompt.system, "System message before the prompt")
@@ -69,11 +70,51 @@ void bind(CLI::App& command, PromptOptions& options) {
 
 Prompt read(const PromptOptions& options) {
   Prompt prompt = options.prompt;
+  if (options.ids) {
+    prompt.ids = parse_ids(*options.ids, "--ids", ExitCode::kUsage);
+    if (prompt.ids.empty())
+      fail(ExitCode::kUsage, "--ids: expected token ids like 1,2,3, got none");
+  }
   if (options.file.empty()) return prompt;
   prompt.text = read_text(options.file);
   if (prompt.text.ends_with('\n')) prompt.text.pop_back();
   if (prompt.text.ends_with('\r')) prompt.text.pop_back();
   return prompt;
+}
+
+std::vector<std::int64_t> parse_ids(std::string_view text, std::string_view flag, ExitCode code) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  std::vector<std::int64_t> ids;
+  const auto skip_space = [&] {
+    text.remove_prefix(std::min(text.find_first_not_of(kSpace), text.size()));
+  };
+  bool comma = false;
+  for (skip_space(); !text.empty() || comma; skip_space()) {
+    std::int64_t id = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+    if (error != std::errc()) {
+      fail(code, "{}: expected token ids like 1,2,3, got '{}' after {} ids", flag,
+           text.substr(0, 20), ids.size());
+    }
+    ids.push_back(id);
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    skip_space();
+    comma = text.starts_with(',');
+    if (comma) text.remove_prefix(1);
+  }
+  return ids;
+}
+
+CLI::Validator at_least(std::int64_t lowest) {
+  return {[lowest](const std::string& text) -> std::string {
+            std::int64_t value = 0;
+            const auto [end, error] =
+                std::from_chars(text.data(), text.data() + text.size(), value);
+            if (error == std::errc() && end == text.data() + text.size() && value >= lowest)
+              return "";
+            return fmt::format("expected a whole number of at least {}, got {}", lowest, text);
+          },
+          ""};
 }
 
 std::string read_text(const std::string& path) {

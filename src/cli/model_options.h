@@ -5,10 +5,13 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "qwen3fp4/backend/backend.h"
+#include "qwen3fp4/base/error.h"
 #include "qwen3fp4/model/model_folder.h"
 #include "qwen3fp4/model/qwen3_model.h"
 #include "qwen3fp4/run/prompt.h"
@@ -35,11 +38,19 @@ struct LoadedModel {
 // The prompt options that `generate` and `dump` share.
 struct PromptOptions {
   Prompt prompt;
-  std::string file;  // "-": stdin; empty: none
+  std::string file;                // "-": stdin; empty: none
+  std::optional<std::string> ids;  // "1,2,3"
 };
 void bind(CLI::App& command, PromptOptions& options);
 // With the file's text; one newline at its end is not part of the prompt.
 [[nodiscard]] Prompt read(const PromptOptions& options);
+
+// "1,2,3" or "1 2 3"; throws with `code` for anything else. `flag` is what the error names.
+[[nodiscard]] std::vector<std::int64_t> parse_ids(std::string_view text, std::string_view flag,
+                                                  ExitCode code);
+
+// Refuses numbers below `lowest`; unlike CLI11's own checks in words that people read.
+[[nodiscard]] CLI::Validator at_least(std::int64_t lowest);
 
 // The whole of a text file, or of stdin for "-".
 [[nodiscard]] std::string read_text(const std::string& path);

@@ -80,13 +80,13 @@ void add_perplexity(CLI::App& app) {
   command
       ->add_option("--max-tokens", options->perplexity.max_tokens,
                    "Only the text's first N tokens; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command
       ->add_option("--context", options->perplexity.context,
                    "Tokens of one window; windows do not overlap, the first token of each is not "
                    "scored")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(2))
       ->capture_default_str();
   command
       ->add_option("--kl-against", options->kl_against,

@@ -1,11 +1,9 @@
-#include <charconv>
 #include <fstream>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include "app.h"
@@ -37,24 +35,8 @@ std::string decode_text(const Tokenizer& tokenizer, const Ids& ids) {
   return text + characters.finish();
 }
 
-// "1,2,3", also with spaces and newlines between.
-Ids parse_ids(std::string_view text) {
-  Ids ids;
-  constexpr std::string_view kSeparators = ", \t\r\n";
-  for (std::size_t at = 0; (at = text.find_first_not_of(kSeparators, at)) != text.npos;) {
-    const auto word = text.substr(at, text.find_first_of(kSeparators, at) - at);
-    std::int64_t id = 0;
-    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-    QF_CHECK(error == std::errc() && end == word.data() + word.size(),
-             "--decode: expected token ids like 1,2,3, got '{}'", word);
-    ids.push_back(id);
-    at += word.size();
-  }
-  return ids;
-}
-
 std::string TokenizeCommand::convert(const Tokenizer& tokenizer, const std::string& input) const {
-  if (decode) return decode_text(tokenizer, parse_ids(input));
+  if (decode) return decode_text(tokenizer, parse_ids(input, "--decode", ExitCode::kUnreadable));
   return fmt::format("{}", fmt::join(tokenizer.encode(input, SpecialTokens::kMatch), ","));
 }
 

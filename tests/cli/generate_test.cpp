@@ -210,11 +210,19 @@ TEST_F(GenerateCommand, WorksOnIdsWithoutATokenizer) {
 
 TEST_F(GenerateCommand, WrongUsageIsExitCode2) {
   const auto model = make(TinyModel{});
-  const std::vector<Words> wrong{{"--no-such-flag"},       {"--top-p", "2"},
-                                 {"--temp", "hot"},        {"--max-tokens", "0"},
-                                 {"--context", "100000"},  {"--prefill", "half"},
-                                 {"--backend", "abacus"},  {"--prompt", "A", "--ids", "1"},
-                                 {"--ids", "1,x"},         {"--raw", "--system", "S"},
+  const std::vector<Words> wrong{{"--no-such-flag"},
+                                 {"--top-p", "2"},
+                                 {"--temp", "hot"},
+                                 {"--max-tokens", "0"},
+                                 {"--context", "100000"},
+                                 {"--prefill", "half"},
+                                 {"--backend", "abacus"},
+                                 {"--prompt", "A", "--ids", "1"},
+                                 {"--ids", "1,x"},
+                                 {"--ids", "1,,2"},
+                                 {"--ids", ""},
+                                 {"--seed", "-1"},
+                                 {"--raw", "--system", "S"},
                                  {"--raw", "--prompt", ""}};
   for (const auto& words : wrong) {
     const auto done = generate(model, words);
