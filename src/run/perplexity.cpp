@@ -29,13 +29,13 @@ class Scorer {
   void run(std::span<const std::int64_t> window) {
     window_ = window;
     cache_.truncate(0);
-    hidden_WD_ = model_.forward(window, cache_);
+    hidden_ = model_.forward(window, cache_);
   }
 
   // f64 [count, V]: log-probabilities of what follows each of the window's tokens from `row` on.
   [[nodiscard]] at::Tensor log_probabilities(std::int64_t row, std::int64_t count) {
     const auto logits_RV =
-        model_.logits(hidden_WD_.narrow(0, row, count)).to(at::kCPU, at::kFloat).contiguous();
+        model_.logits(hidden_.narrow(0, row, count)).to(at::kCPU, at::kFloat).contiguous();
     if (!all_finite(
             {logits_RV.const_data_ptr<float>(), static_cast<std::size_t>(logits_RV.numel())})) {
       const auto found = find_non_finite(model_, cache_, window_, 0);
@@ -52,7 +52,7 @@ class Scorer {
   std::string_view role_;
   KvCache cache_;
   std::span<const std::int64_t> window_;
-  at::Tensor hidden_WD_;
+  at::Tensor hidden_;  // f32 [W, D]
 };
 
 struct Sums {
