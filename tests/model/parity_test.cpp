@@ -101,8 +101,8 @@ TEST_P(Parity, TapsSeeEveryModuleInOrderAndChangeNothing) {
   EXPECT_EQ(std::ranges::count(names, "model.layers.1.self_attn.q_norm"), golden_.config.qk_norm);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, Parity, ::testing::ValuesIn(cases()), [](const auto& info) {
-  return info.param.model + "_" + info.param.backend;
+INSTANTIATE_TEST_SUITE_P(Golden, Parity, ::testing::ValuesIn(cases()), [](const auto& golden) {
+  return golden.param.model + "_" + golden.param.backend;
 });
 
 }  // namespace
