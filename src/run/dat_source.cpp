@@ -1,12 +1,14 @@
 #include <ATen/ATen.h>
 
 #include <map>
+#include <set>
 #include <utility>
 
 #include "checkpoint_sources.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
 #include "qwen3fp4/model/packed_entries.h"
+#include "qwen3fp4/model/weights.h"
 
 namespace qf {
 namespace {
@@ -23,11 +25,14 @@ class DatSource final : public CheckpointSource {
     name_ = weights.string();
     const auto config = folder / "config.json";
     set_config(read_text_file(config), config.string());
-    std::map<std::string, const PackedGroup*> packed_entries;
+    for_each_weight(this->config(), true, [&](const WeightSpec& spec) {
+      inventory_shapes_.emplace(spec.name, spec.shape);
+    });
+    std::set<std::string> packed_entries;
     groups_ = packed_groups(file_);
     for (const PackedGroup& group : groups_) {
       QF_CHECK(group.problem.empty(), "{}: {}", name_, group.problem);
-      for (const std::string& entry : group.entries) packed_entries[entry] = &group;
+      packed_entries.insert(group.entries.begin(), group.entries.end());
       add_packed(group);
     }
     for (const TensorInfo& entry : file_.entries()) {
@@ -58,12 +63,23 @@ class DatSource final : public CheckpointSource {
   void add_packed(const PackedGroup& group) {
     CheckpointTensor tensor{.name = group.weight,
                             .name_in_file = group.codes,
-                            .shape = group.shape,
+                            .shape = shape_of(group),
                             .stored_type = std::string(weight_format_name(group.format))};
-    QF_CHECK(group.shape.size() == 2,
-             "{}: packed weight '{}': expected a quant_state with its shape", name_, group.weight);
     for (const std::string& entry : group.entries) tensor.bytes += file_.find(entry)->bytes;
     tensors_.push_back(std::move(tensor));
+  }
+
+  // NF4 entries without a quant_state are flat: only the configuration knows the weight's shape.
+  [[nodiscard]] std::vector<std::int64_t> shape_of(const PackedGroup& group) const {
+    if (group.shape.size() == 2) return group.shape;
+    const auto known = inventory_shapes_.find(group.weight);
+    QF_CHECK(known != inventory_shapes_.end() &&
+                 element_count(known->second) == element_count(group.shape),
+             "{}: packed weight '{}' of {} values without a quant_state: expected {} values by "
+             "config.json",
+             name_, group.weight, element_count(group.shape),
+             known == inventory_shapes_.end() ? 0 : element_count(known->second));
+    return known->second;
   }
 
   void add_raw(const TensorInfo& entry) {
@@ -79,6 +95,7 @@ class DatSource final : public CheckpointSource {
 
   DatReader file_;
   std::vector<PackedGroup> groups_;
+  std::map<std::string, std::vector<std::int64_t>> inventory_shapes_;
 };
 
 }  // namespace
