@@ -16,8 +16,9 @@ if(QF_SANITIZE)
   target_link_options(qf_flags INTERFACE -fsanitize=address,undefined)
 endif()
 
+option(QF_USE_CCACHE "Compile through ccache where it is installed" ON)
 find_program(QF_CCACHE ccache)
-if(QF_CCACHE)
+if(QF_USE_CCACHE AND QF_CCACHE)
   # Precompiled headers are cached only with these two checks relaxed.
   set(CMAKE_CXX_COMPILER_LAUNCHER
       ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${QF_CCACHE})

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-30}
 scripts/setup.sh --lint
 cmake --preset fuzz -Wno-dev >/dev/null
-cmake --build --preset fuzz
+cmake --build --preset fuzz --target fuzzers
 mkdir -p .cache
 for target in build/fuzz/bin/*_fuzz; do
   name=$(basename "$target")

@@ -10,6 +10,8 @@
 namespace qf {
 
 std::int64_t element_count(const std::vector<std::int64_t>& shape) {
+  // Files may pair an empty dimension with ones whose product leaves int64.
+  if (std::ranges::find(shape, 0) != shape.end()) return 0;
   std::int64_t count = 1;
   for (const std::int64_t dim : shape) count *= dim;
   return count;

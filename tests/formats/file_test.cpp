@@ -1,0 +1,86 @@
+#include "qwen3fp4/base/file.h"
+
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+
+#include "bytes.h"
+
+namespace qf {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+TEST(AtomicFile, AppearsOnCommitAndLeavesNothingOtherwise) {
+  const Folder folder;
+  const fs::path path = folder.path() / "out";
+  write_text_file(path, "old");
+  {
+    AtomicFile file(path);
+    file.write(bytes({'n', 'e', 'w'}));
+    EXPECT_EQ(read_text_file(path), "old");
+  }
+  EXPECT_EQ(read_text_file(path), "old");
+  EXPECT_EQ(folder.count(), 1) << "the temporary file is gone";
+  AtomicFile file(path);
+  file.write(bytes({'n', 'e', 'w'}));
+  file.commit();
+  EXPECT_EQ(read_text_file(path), "new");
+}
+
+TEST(AtomicFile, HasTheUsersPermissions) {
+  const Folder folder;
+  const mode_t old = ::umask(027);
+  write_text_file(folder.path() / "out", "");
+  ::umask(old);
+  EXPECT_EQ(fs::status(folder.path() / "out").permissions(), static_cast<fs::perms>(0640));
+}
+
+TEST(AtomicFile, AnImpossiblePlaceIsASentence) {
+  const Folder folder;
+  write_text_file(folder.path() / "file", "");
+  EXPECT_THAT(refusal([&] { AtomicFile file(folder.path() / "file" / "below"); }),
+              HasSubstr("cannot be created"));
+}
+
+TEST(AtomicFolder, ReplacesWholeFoldersOnlyWhenAsked) {
+  const Folder folder;
+  const fs::path path = folder.path() / "models" / "m";
+  {
+    AtomicFolder out(path, false);
+    write_text_file(out.staging() / "a", "1");
+    EXPECT_FALSE(fs::exists(path));
+    out.commit();
+  }
+  EXPECT_EQ(read_text_file(path / "a"), "1");
+  EXPECT_THAT(refusal([&] { AtomicFolder out(path, false); }), HasSubstr("--force"));
+  {
+    AtomicFolder abandoned(path, true);
+    write_text_file(abandoned.staging() / "b", "2");
+  }
+  EXPECT_EQ(read_text_file(path / "a"), "1");
+  AtomicFolder out(path, true);
+  write_text_file(out.staging() / "b", "2");
+  out.commit();
+  EXPECT_FALSE(fs::exists(path / "a"));
+  EXPECT_EQ(read_text_file(path / "b"), "2");
+  EXPECT_EQ(std::distance(fs::directory_iterator(path.parent_path()), {}), 1);
+}
+
+TEST(FileSource, SaysWhatItCannotRead) {
+  const Folder folder;
+  EXPECT_THAT(refusal([&] { FileSource file(folder.path() / "absent"); }), HasSubstr("absent"));
+  EXPECT_THAT(refusal([&] { FileSource file(folder.path()); }), HasSubstr("regular file"));
+  write_text_file(folder.path() / "ten", "0123456789");
+  const FileSource file(folder.path() / "ten");
+  Bytes out(4);
+  EXPECT_THAT(refusal([&] { file.read_at(7, out); }), HasSubstr("found a file of 10 bytes"));
+  EXPECT_THAT(refusal([&] { file.read_at(-1, out); }), HasSubstr("offset -1"));
+  fs::resize_file(folder.path() / "ten", 5);
+  EXPECT_THAT(refusal([&] { file.read_at(3, out); }), HasSubstr("shrank"));
+  EXPECT_THAT(refusal([&] { (void)read_text_file(folder.path() / "ten", 4); }),
+              HasSubstr("at most 4"));
+}
+
+}  // namespace
+}  // namespace qf
