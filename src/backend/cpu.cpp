@@ -1,6 +1,7 @@
 #include "qwen3fp4/backend/cpu.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <vector>
