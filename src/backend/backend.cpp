@@ -90,8 +90,8 @@ at::Tensor Backend::swiglu(const at::Tensor& gate, const at::Tensor& up) const {
 }
 
 const std::vector<std::string_view>& backend_names() {
-  static const std::vector<std::string_view> names{"reference", "cpu"};
-  return names;
+  static const std::vector<std::string_view> kNames{"reference", "cpu"};
+  return kNames;
 }
 
 std::string_view default_backend_name() { return "cpu"; }

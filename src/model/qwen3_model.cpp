@@ -42,8 +42,9 @@ class LayerTap {
 
 at::Tensor self_attention(const Pass& pass, const DecoderLayer& layer, const at::Tensor& x_TD,
                           std::int64_t index) {
-  const auto& [backend, config, cache, all_taps, cos_TE, sin_TE] = pass;
-  const LayerTap tap(all_taps, index);
+  const Backend& backend = pass.backend;
+  const ModelConfig& config = pass.config;
+  const LayerTap tap(pass.tap, index);
   const std::int64_t heads = config.num_attention_heads;
   const std::int64_t kv_heads = config.num_key_value_heads;
   const std::int64_t tokens = x_TD.size(0);
@@ -59,9 +60,9 @@ at::Tensor self_attention(const Pass& pass, const DecoderLayer& layer, const at:
     q_THE = tap(".self_attn.q_norm", backend.rms_norm(q_THE, layer.q_norm, eps));
     k_TKE = tap(".self_attn.k_norm", backend.rms_norm(k_TKE, layer.k_norm, eps));
   }
-  q_THE = backend.apply_rope(q_THE, cos_TE, sin_TE);
-  k_TKE = backend.apply_rope(k_TKE, cos_TE, sin_TE);
-  const auto [k_SKE, v_SKE] = cache.store(index, k_TKE, v_TKE);
+  q_THE = backend.apply_rope(q_THE, pass.cos_TE, pass.sin_TE);
+  k_TKE = backend.apply_rope(k_TKE, pass.cos_TE, pass.sin_TE);
+  const auto [k_SKE, v_SKE] = pass.cache.store(index, k_TKE, v_TKE);
   const auto attended_THE = backend.attention(q_THE, k_SKE, v_SKE);
   return tap(".self_attn.o_proj",
              backend.linear(attended_THE.reshape({tokens, heads * config.head_dim}), layer.o_proj));

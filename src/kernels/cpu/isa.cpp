@@ -22,10 +22,10 @@ bool cpu_supports(CpuIsa isa) noexcept {
 }
 
 CpuIsa best_cpu_isa() noexcept {
-  static const CpuIsa best = cpu_supports(CpuIsa::kAvx512) ? CpuIsa::kAvx512
+  static const CpuIsa kBest = cpu_supports(CpuIsa::kAvx512) ? CpuIsa::kAvx512
                              : cpu_supports(CpuIsa::kAvx2) ? CpuIsa::kAvx2
                                                            : CpuIsa::kPortable;
-  return best;
+  return kBest;
 }
 
 const char* cpu_isa_name(CpuIsa isa) noexcept {
