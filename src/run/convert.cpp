@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -41,8 +42,34 @@ bool all_finite(const at::Tensor& values) {
   return std::isfinite(low.item<float>()) && std::isfinite(high.item<float>());
 }
 
+// Values compared or rounded at a time: beside the tensor at hand no second copy of it is held.
+constexpr std::int64_t kPiece = std::int64_t{1} << 20;
+
+// Calls use(piece) for consecutive pieces of the flattened, contiguous tensor.
+template <class Use>
+void for_each_piece(const at::Tensor& values, const Use& use) {
+  const auto flat = values.view({-1});
+  for (std::int64_t first = 0; first < flat.numel(); first += kPiece) {
+    use(flat.narrow(0, first, std::min(kPiece, flat.numel() - first)));
+  }
+}
+
 double sum_of_squares(const at::Tensor& values) {
-  return std::pow(at::linalg_vector_norm(values, 2, {}, false, at::kDouble).item<double>(), 2);
+  double sum = 0;
+  for_each_piece(values, [&sum](const at::Tensor& piece) {
+    sum += piece.to(at::kDouble).square_().sum().item<double>();
+  });
+  return sum;
+}
+
+double sum_of_squares(const WeightMatrix& weight) {
+  const auto step = std::max<std::int64_t>(1, kPiece / weight.in_features());
+  double sum = 0;
+  for (std::int64_t first = 0; first < weight.out_features(); first += step) {
+    sum += sum_of_squares(
+        weight.dequantize_rows(first, std::min(step, weight.out_features() - first)));
+  }
+  return sum;
 }
 
 // Writes one planned tensor after another and keeps the account of errors and bytes.
@@ -92,19 +119,23 @@ class Converter {
 
   void write_dense(const PlannedTensor& planned) {
     const auto values = read(planned);
-    squares_ = sum_of_squares(values);
-    const auto stored = values.to(dense_scalar_type(planned.format));
-    QF_CHECK(all_finite(stored), "{}: {}: holds values too large for {} (--format f32)",
-             source_.name(), planned.source->name_in_file, weight_format_name(planned.format));
-    if (stored.scalar_type() != values.scalar_type()) {
-      errors_ = sum_of_squares(stored.to(at::kFloat).sub_(values));
-    }
-    write(planned.spec.name, dense_dtype(planned.format), planned.spec.shape, bytes_of(stored));
+    out_.begin(planned.spec.name, dense_dtype(planned.format), planned.spec.shape);
+    for_each_piece(values, [&](const at::Tensor& piece) {
+      const auto stored = piece.to(dense_scalar_type(planned.format));
+      QF_CHECK(all_finite(stored), "{}: {}: holds values too large for {} (--format f32)",
+               source_.name(), planned.source->name_in_file, weight_format_name(planned.format));
+      squares_ += sum_of_squares(piece);
+      if (stored.scalar_type() != at::kFloat) {
+        errors_ += sum_of_squares(stored.to(at::kFloat).sub_(piece));
+      }
+      out_.append(bytes_of(stored));
+      bytes_ += static_cast<std::int64_t>(stored.nbytes());
+    });
   }
 
   void write_packed(const PlannedTensor& planned) {
     if (const auto copied = copyable(planned)) {
-      squares_ = sum_of_squares(copied->dequantize());
+      squares_ = sum_of_squares(*copied);
       write_weight(planned.spec.name, *copied);
       return;
     }
