@@ -163,6 +163,10 @@ void DatWriter::begin(std::string_view name, DType type, const std::vector<std::
   if (payload_left_ != 0 || entries_left_ == 0) {
     throw std::logic_error(fmt::format("DatWriter: '{}' begun out of turn", name));
   }
+  QF_CHECK(std::ssize(name) <= kLongestName && is_valid_utf8(name),
+           ".dat files hold names in UTF-8 of at most {} bytes, found one of {}", kLongestName,
+           name.size());
+  QF_CHECK(names_.emplace(name).second, "entry '{}' is written twice", name);
   std::vector<std::byte> header;
   append_leb(header, name.size());
   const auto text = std::as_bytes(std::span(name));

@@ -28,4 +28,21 @@ nlohmann::json parse_json(std::string_view text, const std::string& what) {
   }
 }
 
+std::string optional_text(const nlohmann::json& object, const char* key, const std::string& absent,
+                          const std::string& what) {
+  const auto found = object.find(key);
+  if (found == object.end()) return absent;
+  QF_CHECK(found->is_string(), "{}: expected a text '{}', found {}", what, key, found->dump());
+  return found->get<std::string>();
+}
+
+bool optional_flag(const nlohmann::json& object, const char* key, bool absent,
+                   const std::string& what) {
+  const auto found = object.find(key);
+  if (found == object.end()) return absent;
+  QF_CHECK(found->is_boolean(), "{}: expected '{}' to be true or false, found {}", what, key,
+           found->dump());
+  return found->get<bool>();
+}
+
 }  // namespace qf

@@ -5,14 +5,13 @@
 #include <utility>
 
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/formats/json_text.h"
 
 namespace qf {
 namespace {
 
 bool flag(const nlohmann::json& token, const char* key, const std::string& what) {
-  if (!token.contains(key)) return false;
-  QF_CHECK(token[key].is_boolean(), "{}: expected '{}' to be true or false", what, key);
-  return token[key].get<bool>();
+  return optional_flag(token, key, false, what);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/formats/json_text.h"
 #include "qwen3fp4/formats/utf8.h"
 
 namespace qf {
@@ -65,14 +66,14 @@ std::string byte_level_to_bytes(std::string_view token) {
 
 ByteLevelBpe::ByteLevelBpe(const nlohmann::json& model, const std::string& source_name) {
   const std::string what = source_name + ": model";
-  QF_CHECK(model.is_object() && model.value("type", "BPE") == "BPE",
-           "{}: expected type BPE, found {}", what,
-           model.is_object() ? model.value("type", "none") : "no object");
+  QF_CHECK(model.is_object(), "{}: expected an object", what);
+  const std::string type = optional_text(model, "type", "BPE", what);
+  QF_CHECK(type == "BPE", "{}: expected type BPE, found {}", what, type);
   for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
                           "byte_fallback"}) {
     check_unset(model, key, what);
   }
-  ignore_merges_ = model.value("ignore_merges", false);
+  ignore_merges_ = optional_flag(model, "ignore_merges", false, what);
   QF_CHECK(model.contains("vocab") && model["vocab"].is_object(), "{}: expected an object 'vocab'",
            what);
   QF_CHECK(model.contains("merges") && model["merges"].is_array(), "{}: expected a list 'merges'",

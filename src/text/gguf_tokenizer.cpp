@@ -46,6 +46,16 @@ void check_bpe(const GgufFile& gguf) {
            gguf.name(), model);
 }
 
+// GGUF's strings are any bytes; JSON's are not.
+std::string dump(const Json& json, const GgufFile& gguf) {
+  try {
+    return json.dump(1);
+  } catch (const Json::exception& error) {
+    fail(ExitCode::kUnreadable, "{}: expected UTF-8 in the tokenizer's metadata: {}", gguf.name(),
+         error.what());
+  }
+}
+
 }  // namespace
 
 std::string tokenizer_json_from_gguf(const GgufFile& gguf) {
@@ -91,7 +101,7 @@ std::string tokenizer_json_from_gguf(const GgufFile& gguf) {
                    {"ignore_merges", false},
                    {"vocab", Json(vocab)},
                    {"merges", gguf.texts("tokenizer.ggml.merges")}};
-  return json.dump(1);
+  return dump(json, gguf);
 }
 
 std::string tokenizer_config_json_from_gguf(const GgufFile& gguf) {
@@ -116,7 +126,7 @@ std::string tokenizer_config_json_from_gguf(const GgufFile& gguf) {
   if (gguf.has("tokenizer.chat_template")) {
     json["chat_template"] = gguf.text("tokenizer.chat_template");
   }
-  return json.dump(1);
+  return dump(json, gguf);
 }
 
 }  // namespace qf

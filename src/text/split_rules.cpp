@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/formats/json_text.h"
 
 namespace qf {
 namespace {
@@ -74,11 +75,12 @@ SplitRule::SplitRule(const std::string& pattern, const std::string& what)
     : compiled_(std::make_unique<Compiled>()) {
   compiled_->what = what;
   const std::string translated = with_unicode_white_space(pattern);
+  // \C would cut inside a character, and matching from there is undefined.
+  constexpr std::uint32_t kOptions = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C;
   int error = 0;
   PCRE2_SIZE position = 0;
-  compiled_->code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                    PCRE2_UTF | PCRE2_UCP, &error, &position, nullptr);
+  compiled_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()),
+                                  translated.size(), kOptions, &error, &position, nullptr);
   QF_CHECK(compiled_->code != nullptr, "{}: the split regex '{}' is not valid: {}", what, pattern,
            pcre2_message(error));
   // Without JIT support the interpreter answers the same, slower.
@@ -134,7 +136,7 @@ void PreTokenizer::add(const nlohmann::json& step, const std::string& source_nam
     QF_CHECK(step.contains("pattern") && step["pattern"].is_object() &&
                  step["pattern"].contains("Regex") && step["pattern"]["Regex"].is_string(),
              "{}: Split: expected a pattern 'Regex'", what);
-    QF_CHECK(step.value("behavior", "") == "Isolated" && !flag(step, "invert", what),
+    QF_CHECK(optional_text(step, "behavior", "", what) == "Isolated" && !flag(step, "invert", what),
              "{}: Split: only behavior Isolated without invert is supported", what);
     rules_.emplace_back(step["pattern"]["Regex"].get<std::string>(), what);
   } else if (type == "Digits") {
@@ -142,7 +144,7 @@ void PreTokenizer::add(const nlohmann::json& step, const std::string& source_nam
   } else if (type == "ByteLevel") {
     QF_CHECK(!flag(step, "add_prefix_space", what),
              "{}: ByteLevel: add_prefix_space is not supported", what);
-    if (step.value("use_regex", true)) rules_.emplace_back(kGpt2Pattern, what);
+    if (optional_flag(step, "use_regex", true, what)) rules_.emplace_back(kGpt2Pattern, what);
   } else {
     fail(ExitCode::kUnreadable,
          "{}: type '{}' is not supported (supported: Sequence, Split, Digits, ByteLevel)", what,

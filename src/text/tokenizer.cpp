@@ -23,7 +23,8 @@ namespace {
 // The `normalizer` of a tokenizer.json: none or NFC.
 bool wants_nfc(const nlohmann::json& json, const std::string& source_name) {
   if (json.is_null()) return false;
-  const std::string type = json.is_object() ? json.value("type", "") : "";
+  const std::string type =
+      json.is_object() ? optional_text(json, "type", "", source_name + ": normalizer") : "";
   if (type == "Sequence" && json.contains("normalizers") && json["normalizers"].is_array()) {
     bool any = false;
     for (const auto& inner : json["normalizers"]) any = wants_nfc(inner, source_name) || any;
@@ -68,7 +69,8 @@ std::string nfc(std::string_view text) {
 // Steps that change ids are refused; those that only move offsets are not needed here.
 void check_no_op(const nlohmann::json& json, const char* key, const std::string& source_name) {
   if (!json.contains(key) || json[key].is_null()) return;
-  const std::string type = json[key].is_object() ? json[key].value("type", "") : "";
+  const std::string type =
+      json[key].is_object() ? optional_text(json[key], "type", "", source_name + ": " + key) : "";
   QF_CHECK(type == "ByteLevel", "{}: {} '{}' is not supported (supported: ByteLevel, none)",
            source_name, key, type);
 }

@@ -155,6 +155,27 @@ TEST(Dat, ReadsStayInsideTheEntry) {
   EXPECT_THROW(file.read(file.entries()[0], out, -1), Error);
 }
 
+TEST(Dat, NumbersMayBeLongerThanNeeded) {
+  EXPECT_EQ(refused(bytes({0x81, 0, 0x81, 0x80, 0, 'w', 0, 1, 0x82, 0, 7, 9})), "accepted");
+  EXPECT_EQ(refused(bytes({0})), "accepted") << "no entries";
+  // The largest dimension beside an empty one is empty; alone it fits no file.
+  EXPECT_EQ(refused(bytes({1, 0, 6, 2, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F})),
+            "accepted");
+  EXPECT_THAT(refused(bytes({1, 0, 6, 1, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F})),
+              HasSubstr("does not fit"));
+}
+
+TEST(DatWriter, RefusesNamesThatTheReaderWould) {
+  const Folder folder;
+  DatWriter writer(folder.path() / "x.dat", 4);
+  writer.write(std::string(4096, 'n'), DType::kU8, {1}, bytes({1}));
+  EXPECT_THAT(refusal([&] { writer.begin(std::string(4097, 'n'), DType::kU8, {1}); }),
+              HasSubstr("at most 4096 bytes"));
+  EXPECT_THAT(refusal([&] { writer.begin("\xFF", DType::kU8, {1}); }), HasSubstr("UTF-8"));
+  writer.write("a", DType::kU8, {1}, bytes({1}));
+  EXPECT_THAT(refusal([&] { writer.begin("a", DType::kU8, {1}); }), HasSubstr("twice"));
+}
+
 TEST(DatWriter, AnUnfinishedFileNeverAppears) {
   const Folder folder;
   {

@@ -41,17 +41,30 @@ TEST(AtomicFile, AnImpossiblePlaceIsASentence) {
   write_text_file(folder.path() / "file", "");
   EXPECT_THAT(refusal([&] { AtomicFile file(folder.path() / "file" / "below"); }),
               HasSubstr("cannot be created"));
+  EXPECT_THAT(refusal([&] { AtomicFile file(folder.path() / "absent" / "below"); }),
+              HasSubstr("cannot be created"));
+  fs::create_directory(folder.path() / "folder");
+  EXPECT_THAT(refusal([&] { write_text_file(folder.path() / "folder", "x"); }),
+              HasSubstr("cannot be replaced"));
+  EXPECT_EQ(folder.count(), 2) << "the file and the folder";
+  EXPECT_THAT(refusal([&] { AtomicFolder out(folder.path() / "file", true); }),
+              HasSubstr("not a folder"));
+  EXPECT_THAT(refusal([&] { AtomicFolder out(folder.path() / "file" / "below", true); }),
+              HasSubstr("cannot be created"));
 }
 
 TEST(AtomicFolder, ReplacesWholeFoldersOnlyWhenAsked) {
   const Folder folder;
   const fs::path path = folder.path() / "models" / "m";
   {
-    AtomicFolder out(path, false);
+    const mode_t old = ::umask(022);
+    AtomicFolder out(path / "", false);
+    ::umask(old);
     write_text_file(out.staging() / "a", "1");
     EXPECT_FALSE(fs::exists(path));
     out.commit();
   }
+  EXPECT_EQ(fs::status(path).permissions(), static_cast<fs::perms>(0755));
   EXPECT_EQ(read_text_file(path / "a"), "1");
   EXPECT_THAT(refusal([&] { AtomicFolder out(path, false); }), HasSubstr("--force"));
   {

@@ -50,6 +50,8 @@ TEST(Gguf, ReadsMetadataOfEveryType) {
   EXPECT_EQ(file.text("t.string"), "你好");
   EXPECT_TRUE(std::get<bool>(file.metadata().at("t.bool")));
   EXPECT_THAT(file.integers("t.ints"), ElementsAre(1, -2, 3));
+  EXPECT_THAT(std::get<std::vector<double>>(file.metadata().at("t.floats")),
+              ElementsAre(0.5, -1.5));
   EXPECT_THAT(file.texts("t.strings"), ElementsAre("a", "", "ü"));
   EXPECT_THAT(refusal([&] { (void)file.text("t.u8"); }), HasSubstr("'t.u8': expected a string"));
   EXPECT_THAT(refusal([&] { (void)file.integer("absent"); }), HasSubstr("no 'absent'"));

@@ -85,6 +85,15 @@ TEST(Safetensors, RefusesByName) {
   EXPECT_THAT(
       refused(R"({"a":{"dtype":"F64","shape":[4611686018427387904,4],"data_offsets":[0,2]}})", 2),
       HasSubstr("'a'"));
+  EXPECT_THAT(refused(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[2,0]}})", 2),
+              HasSubstr("begin <= end"));
+  EXPECT_THAT(refused(R"({"a":{"dtype":"U8","shape":[2.0],"data_offsets":[0,2]}})", 2),
+              HasSubstr("found 2.0"));
+  EXPECT_THAT(refused(R"({"a":{"dtype":7,"shape":[2],"data_offsets":[0,2]}})", 2),
+              HasSubstr("'a'"));
+  EXPECT_THAT(refused(R"({"a":{"dtype":"U8","data_offsets":[0,2]}})", 2), HasSubstr("'shape'"));
+  EXPECT_THAT(refused(R"({"__metadata__":{"k":1}})", 0), HasSubstr("hold strings"));
+  EXPECT_THAT(refused("{\"\xFF\":1}", 0), HasSubstr("expected JSON"));
   EXPECT_THAT(refused(R"({"a":1})", 0), HasSubstr("'a'"));
   EXPECT_THAT(refused(R"({"a":{},"a":{}})", 0), HasSubstr("twice"));
   EXPECT_THAT(refused("[]", 0), HasSubstr("JSON object"));
@@ -114,6 +123,9 @@ TEST(Safetensors, ShardsHoldExactlyWhatTheIndexSays) {
               HasSubstr("expected 2 tensors by the index, found 1"));
   EXPECT_THAT(with_index(R"({"x":"one.safetensors"})"), HasSubstr("'a' is not in the index"));
   EXPECT_THAT(with_index(R"({"a":"../one.safetensors"})"), HasSubstr("same folder"));
+  EXPECT_THAT(with_index(R"({"a":"/etc/one.safetensors"})"), HasSubstr("same folder"));
+  EXPECT_THAT(with_index(R"({"a":".."})"), HasSubstr("same folder"));
+  EXPECT_THAT(with_index(R"({"a":1})"), HasSubstr("'a'"));
   EXPECT_THAT(with_index(R"({"a":"three.safetensors"})"), HasSubstr("three.safetensors"));
   EXPECT_THAT(with_index("3"), HasSubstr("weight_map"));
 }

@@ -101,6 +101,8 @@ TEST(Tokenizer, RefusesWhatWouldChangeIdsByName) {
                            {"behavior", "Isolated"},
                            {"invert", false}};
   EXPECT_THAT(refusal(json), HasSubstr("(unclosed"));
+  json["pre_tokenizer"]["pattern"]["Regex"] = "\\C";
+  EXPECT_THAT(refusal(json), HasSubstr("\\C")) << "it would cut inside characters";
 }
 
 // Exponential backtracking ends at the match limit with a sentence.
@@ -112,6 +114,26 @@ TEST(Tokenizer, AHostileRegexCannotHang) {
                            {"invert", false}};
   const Tokenizer tokenizer = parse(json);
   EXPECT_THROW((void)tokenizer.encode(std::string(60, 'a') + "b", SpecialTokens::kMatch), Error);
+}
+
+TEST(Tokenizer, MembersOfAnotherTypeAreRefusedByName) {
+  const std::pair<const char*, nlohmann::json> changes[] = {{"/normalizer/type", 5},
+                                                            {"/pre_tokenizer/use_regex", 5},
+                                                            {"/decoder/type", 5},
+                                                            {"/post_processor/type", nullptr},
+                                                            {"/model/type", 5},
+                                                            {"/model/ignore_merges", 5},
+                                                            {"/added_tokens/0/special", 5},
+                                                            {"/pre_tokenizer/behavior", 5}};
+  for (const auto& [path, value] : changes) {
+    auto json = small_tokenizer();
+    const nlohmann::json::json_pointer at(path);
+    if (at.back() == "behavior") {
+      json["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "a"}}}, {"invert", false}};
+    }
+    json[at] = value;
+    EXPECT_THAT(refusal(json), HasSubstr("'" + at.back() + "'")) << path;
+  }
 }
 
 TEST(Tokenizer, HostileJsonIsAnErrorAndNotACrash) {

@@ -5,8 +5,10 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "qwen3fp4/base/file.h"
@@ -42,7 +44,8 @@ class DatReader {
 };
 
 // Streams a `.dat` file: the entry count is declared first, then each entry in turn. The file
-// appears at finish(), which throws when the declared entries were not all written.
+// appears at finish(), which throws when the declared entries were not all written. A name that
+// DatReader would refuse (not UTF-8, over 4096 bytes, there already) is refused here too.
 class DatWriter {
  public:
   DatWriter(const std::filesystem::path& path, std::int64_t entry_count);
@@ -58,6 +61,7 @@ class DatWriter {
   AtomicFile file_;
   std::int64_t entries_left_;
   std::int64_t payload_left_ = 0;
+  std::unordered_set<std::string> names_;
 };
 
 }  // namespace qf

@@ -11,4 +11,11 @@ namespace qf {
 // copies and destructors has no limit).
 [[nodiscard]] nlohmann::json parse_json(std::string_view text, const std::string& what);
 
+// object[key], or `absent` when there is no such key; another type is refused by name. The
+// library's own value() throws its own exception then.
+[[nodiscard]] std::string optional_text(const nlohmann::json& object, const char* key,
+                                        const std::string& absent, const std::string& what);
+[[nodiscard]] bool optional_flag(const nlohmann::json& object, const char* key, bool absent,
+                                 const std::string& what);
+
 }  // namespace qf
