@@ -14,5 +14,5 @@ for target in build/fuzz/bin/*_fuzz; do
   mkdir -p "$corpus"
   echo "==> $name for $seconds s"
   "$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
-    "$corpus" tests/fuzz/corpus/"$name" 2>&1 | grep -E 'ERROR|SUMMARY|stat::number_of_executed_units|DONE|crash-|oom-|timeout-'
+    -artifact_prefix=.cache/fuzz/ "$corpus" tests/fuzz/corpus/"$name" 2>&1 | grep -E 'ERROR|SUMMARY|stat::number_of_executed_units|DONE|crash-|oom-|timeout-'
 done

@@ -90,6 +90,32 @@ def make_gguf(path: pathlib.Path) -> None:
             out.write(expected[name].astype("<f4").tobytes())
 
 
+def small_gguf(path: pathlib.Path) -> bytes:
+    """A whole file of 700 bytes for the fuzzer: a tokenizer and two tensors."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(["<|im_end|>", "a", "b", "ab"])
+    writer.add_token_types([3, 1, 1, 1])
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(0)
+    writer.add_chat_template("{{ messages }}")
+    writer.add_tensor("norm", np.arange(4, dtype=np.float32))
+    kind = gguf.GGMLQuantizationType.Q4_0
+    values = np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 32)
+    writer.add_tensor("w", gguf.quants.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+# Each with the characters that its recognition asks for, in the fewest bytes.
+SMOLLM_TEMPLATE = ("loop.first and messages[0]['role'] != 'system'<|im_start|>system\\nHi<|im_end|>"
+                   "message['role']add_generation_prompt")
+
+
 def main() -> None:
     GOLDEN.mkdir(parents=True, exist_ok=True)
     (GOLDEN / "torchsharp.dat").write_bytes(torchsharp_batch_norm())
@@ -107,8 +133,17 @@ def main() -> None:
         "dat_fuzz": {"torchsharp.dat": torchsharp_batch_norm(),
                      "tiny.dat": leb(1) + dat_entry("a", 0, [2], b"xy")},
         "safetensors_fuzz": {"types.safetensors": (GOLDEN / "types.safetensors").read_bytes()},
-        "gguf_fuzz": {"head.gguf": (GOLDEN / "types.gguf").read_bytes()[:900]},
-        "tokenizer_fuzz": {"small.json": json.dumps({
+        "gguf_fuzz": {"small.gguf": small_gguf(ROOT / "fuzz/corpus/gguf_fuzz/small.gguf"),
+                      "head.gguf": (GOLDEN / "types.gguf").read_bytes()[:900]},
+        "tokenizer_fuzz": {"template.jinja": SMOLLM_TEMPLATE.encode(), "split.json": json.dumps({
+            "normalizer": None,
+            "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "\\s+(?!\\S)|[^\\s]+"},
+                              "behavior": "Isolated", "invert": False},
+            "model": {"type": "BPE", "ignore_merges": True, "vocab": {"a": 0, "\u0120": 1, "\u0120a": 2},
+                      "merges": ["\u0120 a"]},
+            "added_tokens": [{"id": 2, "content": "<y>", "special": False, "normalized": True}],
+            "decoder": {"type": "ByteLevel"}, "post_processor": None}).encode(),
+            "small.json": json.dumps({
             "normalizer": {"type": "NFC"},
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
                 {"type": "Digits", "individual_digits": True},

@@ -16,7 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       std::vector<float> values(static_cast<std::size_t>(qf::element_count(tensor.shape)));
       file.read_f32(tensor, values);
     }
-    (void)qf::tokenizer_json_from_gguf(file);
+    (void)qf::tokenizer_config_json_from_gguf(file);
+    (void)qf::Tokenizer::from_json(qf::tokenizer_json_from_gguf(file), "fuzz");
   } catch (const qf::Error&) {
   }
   return 0;

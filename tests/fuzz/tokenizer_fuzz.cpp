@@ -1,5 +1,8 @@
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "qwen3fp4/base/error.h"
@@ -9,13 +12,21 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   try {
-    (void)qf::ChatTemplate::from_jinja(text);
+    const auto chat = qf::ChatTemplate::from_jinja(text);
+    const qf::Message message{"user", std::string(text)};
+    (void)chat.render(std::span(&message, 1), true);
   } catch (const qf::Error&) {
   }
   try {
     const auto tokenizer = qf::Tokenizer::from_json(text, "fuzz");
-    const auto ids = tokenizer.encode(text.substr(0, 200), qf::SpecialTokens::kMatch);
-    (void)tokenizer.decode(ids, false);
+    const std::string_view prompt =
+        text.substr(text.size() - std::min<std::size_t>(text.size(), 200));
+    for (const auto specials : {qf::SpecialTokens::kMatch, qf::SpecialTokens::kAsText}) {
+      for (const std::int64_t id : tokenizer.encode(prompt, specials)) {
+        if (!tokenizer.has_token(id)) __builtin_trap();
+        (void)tokenizer.decode(std::span(&id, 1), false);
+      }
+    }
   } catch (const qf::Error&) {
   }
   return 0;
