@@ -23,8 +23,8 @@ bool cpu_supports(CpuIsa isa) noexcept {
 
 CpuIsa best_cpu_isa() noexcept {
   static const CpuIsa kBest = cpu_supports(CpuIsa::kAvx512) ? CpuIsa::kAvx512
-                             : cpu_supports(CpuIsa::kAvx2) ? CpuIsa::kAvx2
-                                                           : CpuIsa::kPortable;
+                              : cpu_supports(CpuIsa::kAvx2) ? CpuIsa::kAvx2
+                                                            : CpuIsa::kPortable;
   return kBest;
 }
 
