@@ -5,6 +5,7 @@
 #include "linear_isa.h"
 
 namespace qf {
+#if QF_X86
 namespace {
 
 // What the vector kernels assume: 64 columns in a row share an absmax, whose index is a shift away.
@@ -14,6 +15,7 @@ bool suits_vectors(const Nf4View& w) {
 }
 
 }  // namespace
+#endif
 
 void pack_columns(const float* x, std::int64_t tokens, std::int64_t cols, float* out) {
   const std::int64_t padded = packed_cols(cols);
