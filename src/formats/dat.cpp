@@ -64,7 +64,7 @@ class Cursor {
  private:
   std::uint64_t next(std::string_view field, const std::string& what) {
     QF_CHECK(left() > 0, "{}: {}: the file ends inside its {}", source_.name(), what, field);
-    if (position_ < window_start_ || position_ >= window_end_) {
+    if (position_ >= window_end_) {
       const auto count = std::min<std::int64_t>(left(), static_cast<std::int64_t>(window_.size()));
       source_.read_at(position_, std::span(window_).first(static_cast<std::size_t>(count)));
       window_start_ = position_;

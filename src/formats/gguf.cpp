@@ -92,8 +92,7 @@ class Cursor {
   void take(std::span<std::byte> out, const std::string& what) {
     const auto count = static_cast<std::int64_t>(out.size());
     QF_CHECK(count <= left(), "{}: {}: the file ends inside it", source_.name(), what);
-    if (position_ < start_ ||
-        position_ + count > start_ + static_cast<std::int64_t>(window_.size())) {
+    if (position_ + count > start_ + static_cast<std::int64_t>(window_.size())) {
       constexpr std::int64_t kWindow = 64 << 10;
       window_.resize(static_cast<std::size_t>(std::min(left(), std::max(count, kWindow))));
       source_.read_at(position_, window_);

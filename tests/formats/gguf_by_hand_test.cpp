@@ -1,4 +1,5 @@
 // GGUF files made by hand, a few bytes each: every field that a hostile or unusual one can bend.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <string_view>
@@ -63,7 +64,7 @@ std::string refused(const Gguf& gguf) {
 
 constexpr std::uint64_t kHuge = std::uint64_t{1} << 62;
 
-TEST(GgufRefusal, Tensors) {
+TEST(HandMadeGguf, Tensors) {
   EXPECT_EQ(refused(Gguf(1, 0).tensor("w", {2}, 0, 0).data(32, 8)), "accepted");
   EXPECT_EQ(refused(Gguf(1, 0, 2).tensor("w", {2}, 0, 0).data(32, 8)), "accepted");
   EXPECT_THAT(refused(Gguf(1, 0, 1).tensor("w", {2}, 0, 0).data(32, 8)), HasSubstr("found 1"));
@@ -84,7 +85,7 @@ TEST(GgufRefusal, Tensors) {
   EXPECT_THAT(refused(Gguf(1, 0).tensor("\xFF", {2}, 0, 0).data(32, 8)), HasSubstr("UTF-8"));
 }
 
-TEST(GgufRefusal, Metadata) {
+TEST(HandMadeGguf, Metadata) {
   EXPECT_EQ(refused(Gguf(0, 1).text_value("k", "v")), "accepted");
   EXPECT_THAT(refused(Gguf(0, 2).text_value("k", "v").text_value("k", "v")),
               AllOf(HasSubstr("'k'"), HasSubstr("twice")));
@@ -106,7 +107,7 @@ TEST(GgufRefusal, Metadata) {
   EXPECT_THAT(refused(Gguf(0, kHuge)), HasSubstr("do not fit"));
 }
 
-TEST(GgufRefusal, TheAlignmentCounts) {
+TEST(HandMadeGguf, TheAlignmentCounts) {
   const auto aligned = [](std::uint64_t alignment) {
     Gguf out(1, 1);
     out.text("general.alignment").number(4, 4).number(alignment, 4);
@@ -121,8 +122,25 @@ TEST(GgufRefusal, TheAlignmentCounts) {
   }
 }
 
+// The header is read in windows of 64 KiB: values lie across their borders, one is longer than
+// them.
+TEST(HandMadeGguf, HeadersOfManyWindowsReadWhole) {
+  constexpr int kValues = 3000;
+  const auto value = [](int i) {
+    return std::string(i == 1500 ? 100000U : static_cast<unsigned>(i % 97),
+                       static_cast<char>('a' + i % 26));
+  };
+  Gguf gguf(1, kValues);
+  for (int i = 0; i < kValues; ++i) gguf.text_value(fmt::format("key.{}", i), value(i));
+  gguf.tensor("w", {2}, 0, 0).data(32, 8);
+  const MemorySource source(gguf.bytes());
+  const GgufFile file(source);
+  for (int i = 0; i < kValues; ++i) ASSERT_EQ(file.text(fmt::format("key.{}", i)), value(i));
+  EXPECT_NE(file.find("w"), nullptr);
+}
+
 // GGUF's strings may be any bytes, tokenizer.json's may not.
-TEST(GgufRefusal, TokensThatAreNoText) {
+TEST(HandMadeGguf, TokensThatAreNoText) {
   const auto tokenizer = [](std::string_view token, std::string_view chat) {
     Gguf out(0, 6);
     out.text_value("tokenizer.ggml.model", "gpt2").text_value("tokenizer.ggml.pre", "qwen2");
