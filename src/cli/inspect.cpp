@@ -34,6 +34,14 @@ nlohmann::ordered_json to_json(const InspectReport& report) {
           {"bytes", report.bytes}, {"flagged", report.flagged}, {"tensors", tensors}};
 }
 
+// Names come from the file: they must not move the terminal's cursor.
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
+  return text;
+}
+
 std::string to_table(const InspectReport& report) {
   std::size_t name_width = 4;
   std::size_t shape_width = 5;
@@ -50,7 +58,7 @@ std::string to_table(const InspectReport& report) {
                             tensor.amax ? fmt::format("{:.6g}", *tensor.amax) : "");
     if (!tensor.flags.empty()) line += fmt::format("  {}", fmt::join(tensor.flags, "; "));
     line.erase(line.find_last_not_of(' ') + 1);
-    table += line + "\n";
+    table += printable(line) + "\n";
   }
   return table + fmt::format("{} tensors in {} entries, {} bytes, {} flagged\n",
                              report.tensors.size(), report.entries, report.bytes, report.flagged);

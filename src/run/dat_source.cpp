@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
@@ -25,11 +26,12 @@ class DatSource final : public CheckpointSource {
     name_ = weights.string();
     const auto config = folder / "config.json";
     set_config(read_text_file(config), config.string());
-    for_each_weight(this->config(), true, [&](const WeightSpec& spec) {
-      inventory_shapes_.emplace(spec.name, spec.shape);
-    });
     std::set<std::string> packed_entries;
     groups_ = packed_groups(file_);
+    const bool some_flat =
+        std::any_of(groups_.begin(), groups_.end(),
+                    [](const PackedGroup& group) { return group.shape.size() != 2; });
+    if (some_flat) read_inventory_shapes();
     for (const PackedGroup& group : groups_) {
       QF_CHECK(group.problem.empty(), "{}: {}", name_, group.problem);
       packed_entries.insert(group.entries.begin(), group.entries.end());
@@ -67,6 +69,16 @@ class DatSource final : public CheckpointSource {
                             .stored_type = std::string(weight_format_name(group.format))};
     for (const std::string& entry : group.entries) tensor.bytes += file_.find(entry)->bytes;
     tensors_.push_back(std::move(tensor));
+  }
+
+  void read_inventory_shapes() {
+    // Every layer has entries of its own: a larger number must not make us list a billion weights.
+    QF_CHECK(config().num_hidden_layers <= std::ssize(file_.entries()),
+             "{}: expected weights of {} layers by config.json, found {} entries", name_,
+             config().num_hidden_layers, file_.entries().size());
+    for_each_weight(config(), true, [&](const WeightSpec& spec) {
+      inventory_shapes_.emplace(spec.name, spec.shape);
+    });
   }
 
   // NF4 entries without a quant_state are flat: only the configuration knows the weight's shape.

@@ -4,12 +4,15 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "program.h"
 #include "qwen3fp4/base/file.h"
+#include "qwen3fp4/formats/dat.h"
 
 namespace qf::test {
 namespace {
@@ -129,6 +132,31 @@ TEST_F(ConvertCommand, InspectReadsTheOtherFormats) {
     EXPECT_EQ(done.exit_code, 0) << done.err;
     EXPECT_EQ(nlohmann::json::parse(done.out)["files"].at(0)["format"], format);
   }
+}
+
+TEST_F(ConvertCommand, InspectPrintsNoControlCharacters) {
+  const auto path = (folder_.path() / "state.dat").string();
+  DatWriter out(path, 1);
+  out.write("a\x1b[2J\nb", DType::kU8, {0}, {});
+  out.finish();
+  EXPECT_THAT(run_program({"inspect", path}).out, HasSubstr("a?[2J?b"));
+  const auto json = nlohmann::json::parse(run_program({"inspect", path, "--json"}).out);
+  EXPECT_EQ(json["files"][0]["tensors"][0]["name"], "a\x1b[2J\nb");
+}
+
+// A table for people, an exit code for scripts.
+TEST_F(ConvertCommand, InspectFailsOnFlaggedTensors) {
+  const auto path = (folder_.path() / "state.dat").string();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  DatWriter out(path, 1);
+  out.write("a", DType::kF32, {1}, std::as_bytes(std::span(&kNan, 1)));
+  out.finish();
+  const auto done = run_program({"inspect", path, "--json"});
+  EXPECT_EQ(done.exit_code, 1);
+  EXPECT_THAT(done.err, HasSubstr("1 tensor with error flags"));
+  const auto tensor = nlohmann::json::parse(done.out)["files"][0]["tensors"][0];
+  EXPECT_EQ(tensor["amax"], nullptr);
+  EXPECT_EQ(tensor["flags"], nlohmann::json::array({"1 NaN"}));
 }
 
 TEST_F(ConvertCommand, InspectRefusesHostileFiles) {
