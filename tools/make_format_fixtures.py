@@ -11,6 +11,7 @@ import struct
 import gguf
 import numpy as np
 import safetensors.numpy
+import torch
 
 ROOT = pathlib.Path(__file__).parents[1] / "tests"
 GOLDEN = ROOT / "golden/formats"
@@ -42,6 +43,23 @@ def torchsharp_batch_norm() -> bytes:
         dat_entry("1.running_var", 6, [32], f32(32, 4000)),
         dat_entry("1.num_batches_tracked", 4, [], struct.pack("<q", 510)),
     ])
+
+
+@torch.jit.script
+def scalar_type(x: torch.Tensor) -> int:
+    return x.dtype
+
+
+def every_scalar_type() -> bytes:
+    """One entry of the values 0 and 1 a type, named as torch names it; libtorch itself numbers it."""
+    names = ["uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64",
+             "complex128", "bool", "bfloat16"]
+    entries = []
+    for name in names:
+        tensor = torch.tensor([0, 1]).to(getattr(torch, name))
+        entries.append(dat_entry(name, scalar_type(tensor), [2],
+                                 tensor.view(torch.uint8).numpy().tobytes()))
+    return leb(len(names)) + b"".join(entries)
 
 
 def make_gguf(path: pathlib.Path) -> None:
@@ -119,6 +137,7 @@ SMOLLM_TEMPLATE = ("loop.first and messages[0]['role'] != 'system'<|im_start|>sy
 def main() -> None:
     GOLDEN.mkdir(parents=True, exist_ok=True)
     (GOLDEN / "torchsharp.dat").write_bytes(torchsharp_batch_norm())
+    (GOLDEN / "scalar_types.dat").write_bytes(every_scalar_type())
     make_gguf(GOLDEN / "types.gguf")
     tensors = {
         "f32": np.arange(6, dtype=np.float32).reshape(2, 3),

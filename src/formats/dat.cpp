@@ -17,6 +17,8 @@ namespace {
 
 constexpr std::int64_t kMostDimensions = 64;
 constexpr std::int64_t kLongestName = 4096;
+// Far above any model's; without it a hostile file of short entries costs many times its size.
+constexpr std::int64_t kMostEntries = std::int64_t{1} << 20;
 // Name length, type, number of dimensions, and either one dimension of 0 or one byte of payload.
 constexpr std::int64_t kShortestEntry = 4;
 
@@ -90,7 +92,7 @@ TensorInfo parse_entry(Cursor& cursor, const ByteSource& source, std::int64_t in
 
   const std::uint64_t code = cursor.leb("element type", what);
   QF_CHECK(is_known_dtype(code),
-           "{}: {}: element type {} is not supported (supported: 0-10, 15, 100, 101)",
+           "{}: {}: element type {} is not supported (supported: 0-7, 9-11, 15, 100, 101)",
            source.name(), what, code);
   entry.type = static_cast<DType>(code);
 
@@ -127,7 +129,7 @@ DatReader::DatReader(const ByteSource& source) : source_(&source) { parse(); }
 
 void DatReader::parse() {
   Cursor cursor(*source_);
-  const std::int64_t most = source_->size() / kShortestEntry + 1;
+  const std::int64_t most = std::min(source_->size() / kShortestEntry + 1, kMostEntries);
   const std::int64_t count = cursor.bounded("entry count", "header", most);
   for (std::int64_t i = 0; i < count; ++i) entries_.push_back(parse_entry(cursor, *source_, i));
   QF_CHECK(cursor.left() == 0, "{}: {} bytes too many after the last entry{}", source_->name(),

@@ -34,6 +34,8 @@ constexpr const DTypeFacts* facts(std::uint64_t code) {
 }
 
 static_assert(facts(4711) == nullptr, "TorchSharp's 'unknown'");
+static_assert(facts(8) == nullptr, "libtorch's complex of halves, which TorchSharp lacks");
+static_assert(facts(9)->bytes == 8 && facts(10)->bytes == 16 && facts(11)->bytes == 1);
 static_assert(facts(15)->bytes == 2 && facts(101)->bytes == 1);
 
 }  // namespace

@@ -235,8 +235,10 @@ void GgufFile::parse() {
   QF_CHECK(std::ranges::equal(std::as_bytes(std::span("GGUF", 4)), magic),
            "{}: expected a GGUF file, found another magic", file);
   const std::uint64_t version = cursor.integer(4, "version");
-  QF_CHECK(version == 2 || version == 3,
-           "{}: expected GGUF version 2 or 3, little endian, found {}", file, version);
+  QF_CHECK(version != 0x02000000 && version != 0x03000000,
+           "{}: expected a little endian GGUF file, found a big endian one", file);
+  QF_CHECK(version == 2 || version == 3, "{}: expected GGUF version 2 or 3, found {}", file,
+           version);
   const std::uint64_t tensor_count = cursor.integer(8, "tensor count");
   const std::uint64_t value_count = cursor.integer(8, "metadata count");
   // A tensor header takes at least 24 bytes, a metadata entry 13.

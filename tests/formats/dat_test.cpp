@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <numeric>
 #include <stdexcept>
 
@@ -52,6 +53,25 @@ TEST(Dat, ReadsTheLayoutOfTorchSharpsOwnWriter) {
   file.read(*counter, std::as_writable_bytes(std::span(&batches, 1)));
   EXPECT_EQ(batches, 510);
   EXPECT_EQ(file.find("absent"), nullptr);
+}
+
+// libtorch gave the codes and torch the names: ours must mean the same.
+TEST(Dat, ElementTypesAreNumberedAsLibtorchDoes) {
+  const std::map<std::string, std::pair<DType, std::int64_t>> expected = {
+      {"uint8", {DType::kU8, 1}},      {"int8", {DType::kI8, 1}},
+      {"int16", {DType::kI16, 2}},     {"int32", {DType::kI32, 4}},
+      {"int64", {DType::kI64, 8}},     {"float16", {DType::kF16, 2}},
+      {"float32", {DType::kF32, 4}},   {"float64", {DType::kF64, 8}},
+      {"complex64", {DType::kC64, 8}}, {"complex128", {DType::kC128, 16}},
+      {"bool", {DType::kBool, 1}},     {"bfloat16", {DType::kBF16, 2}}};
+  const DatReader file(kGoldenFormats / "scalar_types.dat");
+  ASSERT_EQ(file.entries().size(), expected.size());
+  for (const auto& [name, meaning] : expected) {
+    const TensorInfo* entry = file.find(name);
+    ASSERT_NE(entry, nullptr) << name;
+    EXPECT_EQ(entry->type, meaning.first) << name;
+    EXPECT_EQ(entry->bytes, 2 * meaning.second) << name;
+  }
 }
 
 TEST(Dat, OneByteTooManyOrTooFewNamesTheEntry) {
@@ -127,7 +147,16 @@ TEST(Dat, RefusesWhatTheFileCannotHold) {
   EXPECT_THAT(refused({}), HasSubstr("entry count"));
   EXPECT_THAT(refused(bytes({0xFF, 0xFF, 0xFF, 0x7F, 0})), HasSubstr("entry count of at most"));
   EXPECT_THAT(refused(bytes({1, 1, 'w', 0xE7, 0x24, 0})), HasSubstr("4711"));
-  EXPECT_THAT(refused(bytes({1, 1, 'w', 11, 1, 1, 0})), HasSubstr("0-10, 15, 100, 101"));
+  for (const int code : {8, 12, 13, 14, 16, 99, 102}) {
+    EXPECT_THAT(refused(bytes({1, 1, 'w', code, 1, 1, 0})), HasSubstr("0-7, 9-11, 15, 100, 101"));
+  }
+  // A hole as large as 2^20 + 1 entries could need: the count alone is refused.
+  EXPECT_THAT(refused([] {
+                Bytes data(std::size_t{5} << 20);
+                std::ranges::copy(bytes({0x81, 0x80, 0x40}), data.begin());
+                return data;
+              }()),
+              HasSubstr("at most 1048576"));
   EXPECT_THAT(refused(bytes({1, 1, 'w', 0, 127, 1, 1})), HasSubstr("number of dimensions"));
   EXPECT_THAT(refused(bytes({1, 1, 0xFF, 0, 1, 1, 0})), HasSubstr("UTF-8"));
   EXPECT_THAT(refused(bytes({1, 40, 'w', 0, 1, 1, 0})), HasSubstr("ends inside its name"));

@@ -1,7 +1,10 @@
 #include "qwen3fp4/base/file.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+
+#include <csignal>
 
 #include "bytes.h"
 
@@ -51,6 +54,22 @@ TEST(AtomicFile, AnImpossiblePlaceIsASentence) {
               HasSubstr("not a folder"));
   EXPECT_THAT(refusal([&] { AtomicFolder out(folder.path() / "file" / "below", true); }),
               HasSubstr("cannot be created"));
+}
+
+// A limit on file sizes fails write() half way, as a full disk does.
+TEST(AtomicFile, AFailedWriteIsASentenceAndLeavesNothing) {
+  const Folder folder;
+  rlimit old{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old), 0);
+  auto* const handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{.rlim_cur = 1000, .rlim_max = old.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const std::string said =
+      refusal([&] { write_text_file(folder.path() / "out", std::string(1500, 'x')); });
+  ::setrlimit(RLIMIT_FSIZE, &old);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_THAT(said, HasSubstr("out: writing failed after 1000 bytes: File too large"));
+  EXPECT_EQ(folder.count(), 0);
 }
 
 TEST(AtomicFolder, ReplacesWholeFoldersOnlyWhenAsked) {

@@ -71,7 +71,7 @@ TEST(Gguf, RefusesByName) {
   EXPECT_THAT(refused(data), HasSubstr("magic"));
   data = whole;
   std::ranges::reverse(std::span(data).subspan(4, 4));
-  EXPECT_THAT(refused(data), HasSubstr("little endian"));
+  EXPECT_THAT(refused(data), HasSubstr("big endian"));
   data = whole;
   data[15] = std::byte{0x7F};
   EXPECT_THAT(refused(data), HasSubstr("do not fit"));

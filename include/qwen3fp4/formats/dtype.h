@@ -5,8 +5,9 @@
 
 namespace qf {
 
-// Element types of stored tensors, numbered as in `.dat` files: TorchSharp's codes 0..15 plus our
-// 100 and 101 (doc/formats.md). Every other code, 4711 ("unknown") included, is refused.
+// Element types of stored tensors, numbered as in `.dat` files: TorchSharp's codes, which are
+// libtorch's c10::ScalarType, plus our 100 and 101 (doc/formats.md). Every other code is refused: 8
+// (complex of halves, which TorchSharp lacks), 12..14 (quantised) and 4711 ("unknown") included.
 enum class DType : std::int32_t {
   kU8 = 0,
   kI8 = 1,
@@ -16,9 +17,9 @@ enum class DType : std::int32_t {
   kF16 = 5,
   kF32 = 6,
   kF64 = 7,
-  kC64 = 8,
-  kC128 = 9,
-  kBool = 10,
+  kC64 = 9,
+  kC128 = 10,
+  kBool = 11,
   kBF16 = 15,
   kF4E2M1x2 = 100,  // one byte holds two values; shapes count bytes
   kF8E4M3 = 101,
