@@ -1,24 +1,30 @@
 #!/usr/bin/env python3
 """Makes tests/golden/model: small random models, and what transformers computes with them in fp32.
 
-    pip install torch==2.11.0 transformers==5.17.0
-    tools/make_model_fixtures.py
+    pip install torch==2.11.0 transformers==5.17.0 torchao==0.18.0 bitsandbytes==0.50.0
+    tools/make_model_fixtures.py [NAME...]
 
 A folder a model: config.json (in both spellings), model.dat, and expected.dat with ids [T], logits
-[T, vocab], 48 greedy tokens after them, and the inverse frequencies of RoPE.
+[T, vocab], 48 greedy tokens after them, and the inverse frequencies of RoPE. Two models are packed,
+one as torchao and one as bitsandbytes does it, under the names that files in the wild have;
+transformers runs what these libraries dequantise.
 """
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+from torchao.prototype.mx_formats.nvfp4_tensor import NVFP4Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "tests/golden/model"
 SMALL = dict(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
              max_position_embeddings=128, rms_norm_eps=1e-6, eos_token_id=2)
-CODES = {torch.float32: 6, torch.float16: 5, torch.bfloat16: 15, torch.int64: 4}
+CODES = {torch.float32: 6, torch.float16: 5, torch.bfloat16: 15, torch.int64: 4,
+         torch.uint8: 0, torch.float8_e4m3fn: 101}
 
 # name: (config class, settings, checkpoint dtype, tokens, old spelling of config.json)
 MODELS = {
@@ -47,6 +53,16 @@ MODELS = {
     "qwen3_f16": (Qwen3Config, dict(
         num_attention_heads=4, num_key_value_heads=1, head_dim=16, tie_word_embeddings=False,
         rope_parameters=dict(rope_type="default", rope_theta=1e6)), torch.float16, 12, False),
+    "qwen3_nvfp4": (Qwen3Config, dict(
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, tie_word_embeddings=False,
+        rope_parameters=dict(rope_type="default", rope_theta=5e6)), torch.bfloat16, 12, True),
+    # 320 blocks in gate_proj: one and a bit of bitsandbytes' nested blocks of 256. Widths are
+    # multiples of 64: else bitsandbytes 0.50's CPU kernel begins a block with every row, which its
+    # quantiser does not.
+    "qwen3_nf4": (Qwen3Config, dict(
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, tie_word_embeddings=False,
+        hidden_size=64, intermediate_size=320,
+        rope_parameters=dict(rope_type="default", rope_theta=1e6)), torch.bfloat16, 12, False),
 }
 
 
@@ -81,6 +97,32 @@ def randomise(model: torch.nn.Module, dtype: torch.dtype) -> None:
         p.copy_(p.to(dtype).float())
 
 
+def pack_nvfp4(weight: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """One level of scales, as the published files have it."""
+    packed = NVFP4Tensor.to_nvfp4(weight)
+    return packed.dequantize(torch.float32), {"qdata": packed.qdata, "scale": packed.scale}
+
+
+def pack_nf4(weight: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    codes, state = quantize_4bit(weight, blocksize=64, quant_type="nf4", compress_statistics=True)
+    return dequantize_4bit(codes, state), {"": codes} | state.as_dict(packed=True)
+
+
+def pack(name: str, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict with packed linears; the model is left with what they dequantise to."""
+    packer = {"qwen3_nvfp4": pack_nvfp4, "qwen3_nf4": pack_nf4}.get(name)
+    dtype = MODELS[name][2]
+    state = {}
+    for key, weight in model.state_dict().items():
+        if packer is None or not key.endswith(("_proj.weight", "lm_head.weight")):
+            state[key] = weight.to(dtype)
+            continue
+        dequantised, entries = packer(weight)
+        weight.copy_(dequantised)
+        state |= {f"{key}.{part}" if part else key: t for part, t in entries.items()}
+    return state
+
+
 def config_json(config, old_spelling: bool) -> dict:
     keep = ["model_type", *SMALL, "num_attention_heads", "num_key_value_heads", "head_dim",
             "tie_word_embeddings", "hidden_act", "attention_bias"]
@@ -94,13 +136,14 @@ def config_json(config, old_spelling: bool) -> dict:
 
 @torch.inference_mode()
 def attempt(name: str, seed: int):
-    """A random model with 48 greedy tokens, the smallest lead of the first over the second logit, and
-    how many different tokens there are."""
+    """A random model, its state dict, its 48 greedy tokens and the smallest lead of the first over the
+    second logit among them."""
     cls, settings, dtype, tokens, _ = MODELS[name]
     torch.manual_seed(seed)
     config = cls(**{**SMALL, **settings})
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
     randomise(model, dtype)
+    state = pack(name, model)
     ids = torch.randint(0, config.vocab_size, (1, tokens))
     sequence, margins = ids, []
     for _ in range(48):
@@ -108,24 +151,25 @@ def attempt(name: str, seed: int):
         top = last.topk(2).values
         margins.append(float((top[0] - top[1]) / last.abs().max()))
         sequence = torch.cat([sequence, last.argmax().view(1, 1)], 1)
-    return model, config, ids, sequence[0, tokens:], min(margins)
+    return model, state, ids, sequence[0, tokens:], min(margins)
 
 
 @torch.inference_mode()
 def make(name: str) -> None:
-    _, _, dtype, _, old_spelling = MODELS[name]
+    _, _, _, _, old_spelling = MODELS[name]
     # Greedy tokens are compared exactly, so the leader must lead by more than rounding, and a model
     # that repeats one token would show little.
     for seed in range(1000):
-        model, config, ids, greedy, margin = attempt(name, seed)
+        model, state, ids, greedy, margin = attempt(name, seed)
         if margin > 2e-3 and len(set(greedy.tolist())) >= 12:
             break
     logits = model(ids).logits[0]
+    config = model.config
     folder = GOLDEN / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config_json(config, old_spelling), indent=1) + "\n")
-    state = {k: v.to(dtype) for k, v in model.state_dict().items()
-             if not (config.tie_word_embeddings and k == "lm_head.weight")}
+    if config.tie_word_embeddings:
+        del state["lm_head.weight"]
     write_dat(folder / "model.dat", state)
     write_dat(folder / "expected.dat", {
         "ids": ids[0], "logits": logits, "greedy": greedy,
@@ -135,5 +179,5 @@ def make(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for each in MODELS:
+    for each in sys.argv[1:] or MODELS:
         make(each)

@@ -68,6 +68,11 @@ class Fields {
 // optional `rope_scaling`, whose type is spelled `rope_type` or, earlier, `type`.
 RopeConfig read_rope(const Fields& config, std::int64_t max_position_embeddings) {
   static const Json kNone = Json::object();
+  // Which one counts depends on the version of transformers, so both at once is no setting.
+  QF_CHECK(!config.has("rope_parameters") || !config.has("rope_scaling") ||
+               config.at("rope_parameters") == config.at("rope_scaling"),
+           "{}: expected 'rope_parameters' or 'rope_scaling', found both, unlike each other",
+           config.source());
   const char* key = config.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
   const Json& json = config.has(key) ? config.at(key) : kNone;
   QF_CHECK(json.is_object(), "{}: '{}': expected an object", config.source(), key);
@@ -78,8 +83,11 @@ RopeConfig read_rope(const Fields& config, std::int64_t max_position_embeddings)
   const std::string type = rope.has("rope_type") ? rope.text("rope_type")
                            : rope.has("type")    ? rope.text("type")
                                                  : "default";
-  QF_CHECK(rope.positive_or("partial_rotary_factor", 1) == 1,
-           "{}: partial_rotary_factor is not supported", rope.source());
+  for (const Fields& fields : {rope, config}) {
+    const double part = fields.positive_or("partial_rotary_factor", 1);
+    QF_CHECK(part == 1, "{}: partial_rotary_factor {} is not supported (supported: 1)",
+             fields.source(), part);
+  }
   if (type == "default") return out;
   QF_CHECK(type == "linear" || type == "yarn",
            "{}: rope type '{}' is not supported (supported: default, linear, yarn)", rope.source(),
@@ -101,6 +109,8 @@ RopeConfig read_rope(const Fields& config, std::int64_t max_position_embeddings)
   const double by_formula = out.factor <= 1 ? 1.0 : 0.1 * std::log(out.factor) + 1.0;
   out.attention_factor = rope.positive_or("attention_factor", by_formula);
   out.truncate = rope.flag("truncate", true);
+  QF_CHECK(out.theta > 1, "{}: yarn: expected a rope_theta above 1, found {}", rope.source(),
+           out.theta);
   return out;
 }
 
@@ -124,6 +134,14 @@ void check_supported(const Fields& config) {
            config.source(), activation);
   for (const char* key : {"attention_bias", "mlp_bias", "use_sliding_window", "rope_interleaved"}) {
     QF_CHECK(!config.flag(key, false), "{}: '{}' true is not supported", config.source(), key);
+  }
+  if (config.has("layer_types")) {
+    const Json& types = config.at("layer_types");
+    for (const Json& type : types.is_array() ? types : Json::array({types})) {
+      QF_CHECK(type == "full_attention",
+               "{}: layer_types: {} is not supported (supported: \"full_attention\")",
+               config.source(), type.dump());
+    }
   }
   if (config.has("quantization_config")) {
     fail(ExitCode::kUnreadable,

@@ -12,12 +12,21 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-template <class T>
-std::optional<T> optional_number(const Json& json, const char* key, const std::string& source) {
+std::optional<double> optional_number(const Json& json, const char* key,
+                                      const std::string& source) {
   if (!json.contains(key) || json[key].is_null()) return std::nullopt;
   QF_CHECK(json[key].is_number(), "{}: '{}': expected a number, found {}", source, key,
            json[key].dump());
-  return json[key].get<T>();
+  return json[key].get<double>();
+}
+
+// Token ids and counts.
+std::int64_t small_count(const Json& value, const char* key, const std::string& source) {
+  constexpr std::uint64_t kLargest = std::uint64_t{1} << 30;
+  QF_CHECK(value.is_number_unsigned() && value.get<std::uint64_t>() <= kLargest,
+           "{}: '{}': expected an integer from 0 to {}, found {}", source, key, kLargest,
+           value.dump());
+  return value.get<std::int64_t>();
 }
 
 }  // namespace
@@ -32,17 +41,19 @@ GenerationConfig GenerationConfig::from_folder(const fs::path& folder) {
   if (json.contains("eos_token_id") && !json["eos_token_id"].is_null()) {
     const Json& value = json["eos_token_id"];
     for (const Json& id : value.is_array() ? value : Json::array({value})) {
-      QF_CHECK(id.is_number_unsigned(), "{}: 'eos_token_id': expected token ids, found {}", source,
-               value.dump());
-      out.eos_token_ids.push_back(id.get<std::int64_t>());
+      out.eos_token_ids.push_back(small_count(id, "eos_token_id", source));
     }
   }
-  out.temperature = optional_number<double>(json, "temperature", source);
-  out.top_p = optional_number<double>(json, "top_p", source);
-  out.min_p = optional_number<double>(json, "min_p", source);
-  out.repetition_penalty = optional_number<double>(json, "repetition_penalty", source);
-  out.top_k = optional_number<std::int64_t>(json, "top_k", source);
-  if (json.contains("do_sample") && json["do_sample"].is_boolean()) {
+  out.temperature = optional_number(json, "temperature", source);
+  out.top_p = optional_number(json, "top_p", source);
+  out.min_p = optional_number(json, "min_p", source);
+  out.repetition_penalty = optional_number(json, "repetition_penalty", source);
+  if (json.contains("top_k") && !json["top_k"].is_null()) {
+    out.top_k = small_count(json["top_k"], "top_k", source);
+  }
+  if (json.contains("do_sample") && !json["do_sample"].is_null()) {
+    QF_CHECK(json["do_sample"].is_boolean(), "{}: 'do_sample': expected true or false, found {}",
+             source, json["do_sample"].dump());
     out.do_sample = json["do_sample"].get<bool>();
   }
   return out;

@@ -63,7 +63,7 @@ struct Nf4State {
   std::int64_t blocksize = 0;
   std::vector<std::int64_t> shape;
   std::int64_t nested_blocksize = 256;
-  double nested_offset = 0;
+  std::optional<double> nested_offset;  // absent: absmax is not nested
 };
 
 std::int64_t count_in(const nlohmann::json& json, const char* key, const std::string& what) {
@@ -86,7 +86,7 @@ std::optional<Nf4State> read_state(const DatReader& file, const std::string& pre
   QF_CHECK(json.contains("shape") && json["shape"].is_array() && json["shape"].size() == 2,
            "{}: expected a 'shape' of two dimensions", what);
   for (const auto& dim : json["shape"]) {
-    QF_CHECK(dim.is_number_unsigned() && dim.get<std::uint64_t>() <= std::uint64_t{1} << 30,
+    QF_CHECK(dim.is_number_unsigned() && dim.get<std::uint64_t>() - 1 < std::uint64_t{1} << 30,
              "{}: expected positive dimensions, found {}", what, json["shape"].dump());
     state.shape.push_back(dim.get<std::int64_t>());
   }
@@ -174,6 +174,9 @@ WeightMatrix load_nvfp4(const DatReader& file, const PackedGroup& group) {
            "{}: entry '{}': expected u8 or f4_e2m1x2, found {}", file.source().name(), codes.name,
            dtype_name(codes.type));
   const TensorInfo& scale_entry = required(file, group, "scale");
+  QF_CHECK(scale_entry.type != DType::kF4E2M1x2,
+           "{}: entry '{}': expected f8_e4m3, u8 (its bits), f16 or f32, found {}",
+           file.source().name(), scale_entry.name, dtype_name(scale_entry.type));
   auto scales = load(file, scale_entry);
   // Real scales (fp16, fp32) instead of E4M3 bits: some writers store them so.
   if (scales.scalar_type() != at::kByte) scales = scales.to(at::kFloat);
@@ -194,9 +197,10 @@ at::Tensor load_absmax(const DatReader& file, const PackedGroup& group,
   const TensorInfo& entry = required(file, group, "absmax");
   if (entry.type == DType::kF32) return load_f32(file, entry, blocks);
   // Nested: absmax itself in 8 bits, a code book of 256 values, and an offset.
-  QF_CHECK(entry.type == DType::kU8 && element_count(entry.shape) == blocks && state.has_value(),
-           "{}: entry '{}': expected {} values of f32, or of u8 beside a quant_state, found {} of "
-           "shape {}",
+  QF_CHECK(entry.type == DType::kU8 && element_count(entry.shape) == blocks && state &&
+               state->nested_offset,
+           "{}: entry '{}': expected {} values of f32, or of u8 beside a quant_state with "
+           "nested_offset, found {} of shape {}",
            file.source().name(), entry.name, blocks, dtype_name(entry.type),
            shape_text(entry.shape));
   const std::int64_t size = state->nested_blocksize;
@@ -205,7 +209,7 @@ at::Tensor load_absmax(const DatReader& file, const PackedGroup& group,
       load_f32(file, required(file, group, "nested_absmax"), (blocks + size - 1) / size);
   const auto codes = load(file, entry).view({blocks}).to(at::kLong);
   const auto block_of = at::arange(blocks, at::kLong).floor_divide(size);
-  return book.index_select(0, codes) * outer.index_select(0, block_of) + state->nested_offset;
+  return book.index_select(0, codes) * outer.index_select(0, block_of) + *state->nested_offset;
 }
 
 WeightMatrix load_nf4(const DatReader& file, const PackedGroup& group,

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "qwen3fp4/base/error.h"
+
 // Formulas and names: transformers' modeling_rope_utils. Everything in f32 and in its order, so
 // that the angles are the same bits.
 namespace qf {
@@ -38,9 +40,7 @@ at::Tensor yarn(const ModelConfig& config, const at::Tensor& position_frequencie
   return interpolated * (1 - kept) + extrapolated * kept;
 }
 
-}  // namespace
-
-at::Tensor rope_inverse_frequencies(const ModelConfig& config) {
+at::Tensor unchecked_frequencies(const ModelConfig& config) {
   const auto exponents = at::arange(0, config.head_dim, 2, at::kLong).to(at::kFloat) /
                          static_cast<double>(config.head_dim);
   const auto position_frequencies = at::pow(config.rope.theta, exponents);
@@ -53,6 +53,18 @@ at::Tensor rope_inverse_frequencies(const ModelConfig& config) {
       return yarn(config, position_frequencies);
   }
   return {};
+}
+
+}  // namespace
+
+at::Tensor rope_inverse_frequencies(const ModelConfig& config) {
+  auto frequencies = unchecked_frequencies(config);
+  // A theta or factor beyond f32 would show only as NaN logits.
+  QF_CHECK(at::isfinite(frequencies).all().item<bool>(),
+           "rope: expected finite angles, found others for rope_theta {} and factor {} "
+           "(config.json)",
+           config.rope.theta, config.rope.factor);
+  return frequencies;
 }
 
 std::pair<at::Tensor, at::Tensor> rope_tables(const ModelConfig& config,

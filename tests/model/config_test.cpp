@@ -96,6 +96,16 @@ TEST(ModelConfig, RefusesWithWhatWasExpectedAndFound) {
   EXPECT_THAT(with("eos_token_id", "end"), HasSubstr("'eos_token_id'"));
   EXPECT_THAT(with("quantization_config", {{"quant_method", "fp8"}}),
               HasSubstr("quantization_config"));
+  EXPECT_THAT(with("layer_types", {"full_attention", "sliding_attention"}),
+              AllOf(HasSubstr("sliding_attention"), HasSubstr("layer_types")));
+  EXPECT_THAT(with("partial_rotary_factor", 0.5), HasSubstr("partial_rotary_factor 0.5"));
+  EXPECT_THAT(with("rope_scaling", {{"rope_type", "default"}, {"partial_rotary_factor", 0.25}}),
+              HasSubstr("partial_rotary_factor 0.25"));
+  EXPECT_THAT(with("num_hidden_layers", 0), HasSubstr("found 0"));
+  EXPECT_THAT(with("num_attention_heads", 1 << 30), HasSubstr("too many"));
+  EXPECT_THAT(with("rms_norm_eps", 0), HasSubstr("positive"));
+  EXPECT_THAT(with("mlp_bias", true), HasSubstr("mlp_bias"));
+  EXPECT_THAT(with("tie_word_embeddings", "yes"), HasSubstr("true or false"));
   for (const char* key :
        {"vocab_size", "hidden_size", "rope_theta", "rms_norm_eps", "model_type"}) {
     Json json = published();
@@ -104,6 +114,33 @@ TEST(ModelConfig, RefusesWithWhatWasExpectedAndFound) {
   }
   EXPECT_THROW((void)ModelConfig::from_json("[1]", "c"), Error);
   EXPECT_THROW((void)ModelConfig::from_json("{", "c"), Error);
+}
+
+TEST(ModelConfig, AllLayersOfFullAttentionAreTheOnesWeRun) {
+  Json json = published();
+  json["layer_types"] = std::vector<std::string>(36, "full_attention");
+  json["eos_token_id"] = nullptr;
+  EXPECT_THAT(parse(json).eos_token_ids, ElementsAre());
+}
+
+// Adding the long-context setting of the model card to a config.json of the other spelling must not
+// go unnoticed.
+TEST(ModelConfig, BothSpellingsOfRopeAtOnceMustAgree) {
+  Json json = published();
+  json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 5e6}};
+  EXPECT_EQ(parse(json).rope.theta, 5e6);
+  json["rope_scaling"] = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32768}};
+  EXPECT_THAT(refusal(json), AllOf(HasSubstr("rope_parameters"), HasSubstr("rope_scaling")));
+  json["rope_parameters"] = json["rope_scaling"];
+  EXPECT_EQ(parse(json).rope.type, RopeType::kYarn);
+}
+
+TEST(ModelConfig, YarnNeedsABaseAboveOne) {
+  Json json = published();
+  json["rope_theta"] = 1;
+  json["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 4.0}};
+  EXPECT_THAT(refusal(json), HasSubstr("rope_theta above 1, found 1"));
 }
 
 }  // namespace

@@ -18,7 +18,8 @@ inline const std::filesystem::path kGoldenModels =
 // The folders that tools/make_model_fixtures.py writes.
 inline std::vector<std::string> golden_models() {
   return {"qwen3_tied_gqa4", "qwen3_untied_mha", "qwen3_untied_gqa8", "qwen3_yarn",
-          "llama_tied_gqa3", "llama_linear",     "qwen3_bf16",        "qwen3_f16"};
+          "llama_tied_gqa3", "llama_linear",     "qwen3_bf16",        "qwen3_f16",
+          "qwen3_nvfp4",     "qwen3_nf4"};
 }
 
 struct Golden {

@@ -183,5 +183,100 @@ TEST_F(Packed, BrokenGroupsAreRefusedByName) {
               HasSubstr(name));
 }
 
+TEST_F(Packed, BrokenNf4GroupsAreRefusedByName) {
+  const std::string name = "model.layers.1.mlp.down_proj.weight";
+  const auto backend = make_backend("reference");
+  const at::Tensor w = std::ranges::find(state_.entries(), name, &StateDict::Entry::name)->values;
+  const auto refusal = [&](const std::function<void(StateDict&)>& bend) -> std::string {
+    StateDict state = state_;
+    const WeightMatrix q = quantize_nf4(w);
+    state.put(name, q.codes().view({-1, 1}));
+    state.put(name + ".absmax", q.scales());
+    state.put(name + ".quant_map", q.code_book());
+    put_nf4_state(state, name, w, false, 0);
+    bend(state);
+    try {
+      (void)state.load(golden_.config, *backend);
+      return "accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUnreadable);
+      return error.what();
+    }
+  };
+  const auto put_json = [&](StateDict& s, std::string_view json) {
+    auto bytes = at::empty({static_cast<std::int64_t>(json.size())}, at::kByte);
+    std::ranges::copy(json, bytes.data_ptr<std::uint8_t>());
+    s.put(name + ".quant_state.bitsandbytes__nf4", bytes);
+  };
+  EXPECT_EQ(refusal([](StateDict&) {}), "accepted");
+  for (const char* part : {".absmax", ".quant_map"}) {
+    EXPECT_THAT(refusal([&](StateDict& s) { s.erase(name + part); }), HasSubstr(name)) << part;
+  }
+  EXPECT_THAT(refusal([&](StateDict& s) { s.erase(name); }),
+              AllOf(HasSubstr(name), HasSubstr("found none")));
+  EXPECT_THAT(refusal([&](StateDict& s) { s.put(name + ".quant_map", at::rand({15})); }),
+              AllOf(HasSubstr("quant_map"), HasSubstr("16")));
+  EXPECT_THAT(refusal([&](StateDict& s) { s.put(name + ".absmax", at::rand({25})); }),
+              AllOf(HasSubstr("absmax"), HasSubstr("24"), HasSubstr("[25]")));
+  EXPECT_THAT(refusal([&](StateDict& s) {
+                s.put(name, at::zeros({8, 1}, at::kByte));
+              }),
+              AllOf(HasSubstr(name), HasSubstr("found 8 of u8")));
+  // 8-bit absmax are nested ones, which the quant_state must say.
+  EXPECT_THAT(refusal([&](StateDict& s) { s.put(name + ".absmax", at::zeros({24}, at::kByte)); }),
+              AllOf(HasSubstr("absmax"), HasSubstr("nested_offset")));
+  for (const char* json :
+       {"", "[]", "{", R"({"blocksize":64})", R"({"blocksize":"64","shape":[32,48]})",
+        R"({"blocksize":64,"shape":[32]})", R"({"blocksize":64,"shape":[0,48]})",
+        R"({"blocksize":64,"shape":[32,-48]})", R"({"blocksize":0,"shape":[32,48]})",
+        R"({"blocksize":7,"shape":[32,48]})", R"({"blocksize":64,"shape":[48,32]})",
+        R"({"blocksize":1099511627776,"shape":[32,48]})",
+        R"({"blocksize":64,"shape":[32,48],"nested_offset":1})",
+        R"({"blocksize":64,"shape":[32,48],"nested_offset":1,"nested_blocksize":0})"}) {
+    EXPECT_THAT(refusal([&](StateDict& s) { put_json(s, json); }), HasSubstr(name)) << json;
+  }
+}
+
+TEST_F(Packed, AWeightPackedTwiceIsRefused) {
+  const std::string name = "model.layers.0.mlp.up_proj.weight";
+  const at::Tensor w = std::ranges::find(state_.entries(), name, &StateDict::Entry::name)->values;
+  state_.erase(name);
+  (void)put_nvfp4(state_, name, w);
+  (void)put_nvfp4(state_, without_weight(name), w);
+  try {
+    (void)state_.load(golden_.config, *make_backend("reference"));
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), AllOf(HasSubstr(name), HasSubstr("twice")));
+  }
+}
+
+// 4-bit codes are no block scales, though both are bytes.
+TEST_F(Packed, ScalesOfTheCodesTypeAreRefused) {
+  const std::string name = "model.layers.0.mlp.up_proj.weight";
+  const at::Tensor w = std::ranges::find(state_.entries(), name, &StateDict::Entry::name)->values;
+  state_.erase(name);
+  const WeightMatrix q = put_nvfp4(state_, name, w);
+  state_.put(name + ".scale", q.scales(), DType::kF4E2M1x2);
+  try {
+    (void)state_.load(golden_.config, *make_backend("reference"));
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), AllOf(HasSubstr(name + ".scale"), HasSubstr("f4_e2m1x2")));
+  }
+}
+
+TEST_F(Packed, AnEmbeddingMayBePackedToo) {
+  const std::string name = "model.embed_tokens.weight";
+  const at::Tensor w = std::ranges::find(state_.entries(), name, &StateDict::Entry::name)->values;
+  StateDict packed = state_;
+  packed.erase(name);
+  StateDict dense = state_;
+  dense.put(name, put_nvfp4(packed, name, w).dequantize());
+  const auto backend = make_backend("reference");
+  EXPECT_TRUE(at::equal(all_logits(packed.load(golden_.config, *backend), golden_.ids, 12),
+                        all_logits(dense.load(golden_.config, *backend), golden_.ids, 12)));
+}
+
 }  // namespace
 }  // namespace qf

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "golden.h"
+#include "qwen3fp4/base/error.h"
 
 namespace qf {
 namespace {
@@ -26,6 +27,15 @@ TEST(Rope, TablesOfALaterStartAreTheTailOfTheWhole) {
   EXPECT_TRUE(at::equal(cos.narrow(0, 6, 3), cos_tail));
   EXPECT_TRUE(at::equal(sin.narrow(0, 6, 3), sin_tail));
   EXPECT_FLOAT_EQ(cos[0][0].item<float>(), static_cast<float>(0.1 * std::log(4.0) + 1));
+}
+
+TEST(Rope, AnglesThatAreNotFiniteAreRefused) {
+  ModelConfig config = read_golden("qwen3_yarn").config;
+  config.rope.factor = 1e-300;
+  EXPECT_THROW((void)rope_inverse_frequencies(config), Error);
+  config = read_golden("qwen3_tied_gqa4").config;
+  config.rope.theta = 1e-300;
+  EXPECT_THROW((void)rope_inverse_frequencies(config), Error);
 }
 
 }  // namespace
