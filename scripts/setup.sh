@@ -10,7 +10,7 @@ say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 packages=(
   g++ cmake ninja-build ccache pkg-config ca-certificates python3 python3-venv
   libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libsentencepiece-dev libpcre2-dev
-  libicu-dev libgtest-dev libgmock-dev libbenchmark-dev
+  libicu-dev libtbb-dev libgtest-dev libgmock-dev libbenchmark-dev
 )
 if [[ ${1:-} == --lint ]]; then
   packages+=(git clang-format clang-tidy clang-16 libclang-rt-16-dev shellcheck)

@@ -18,6 +18,8 @@ static_assert(CpuBackend::kFusedTokens == kLinearMaxTokens);
 
 // A thread's share of a fused product in weights: enough work to pay for waking it.
 constexpr std::int64_t kWeightsPerTask = std::int64_t{1} << 16;
+// Tokens of one task of an elementwise operation; fewer are not worth a second thread.
+constexpr std::int64_t kTokensPerTask = 16;
 // Rows unpacked at a time by one thread: all that is ever dense.
 constexpr std::int64_t kTileRows = 128;
 
@@ -58,6 +60,18 @@ void multiply_fused(const at::Tensor& x_TI, const WeightMatrix& weight, CpuIsa i
   });
 }
 
+// compute(begin, count) of pieces of the tokens, put together: a result of x's shape.
+template <class Compute>
+at::Tensor by_tokens(const at::Tensor& x, const Compute& compute) {
+  const std::int64_t tokens = x.size(0);
+  if (tokens <= kTokensPerTask) return compute(0, tokens);
+  auto y = at::empty(x.sizes(), at::kFloat);
+  parallel_chunks(tokens, kTokensPerTask, [&](std::int64_t begin, std::int64_t end) {
+    y.narrow(0, begin, end - begin).copy_(compute(begin, end - begin));
+  });
+  return y;
+}
+
 }  // namespace
 
 std::string CpuBackend::description() const {
@@ -81,6 +95,26 @@ at::Tensor CpuBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weight
     y_TO.narrow(1, begin, end - begin).copy_(at::mm(x, tile.t()));
   });
   return y_TO;
+}
+
+at::Tensor CpuBackend::rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) const {
+  return by_tokens(x, [&](std::int64_t first, std::int64_t count) {
+    return Backend::rms_norm(x.narrow(0, first, count), weight, eps);
+  });
+}
+
+at::Tensor CpuBackend::apply_rope(const at::Tensor& x_THE, const at::Tensor& cos_TE,
+                                  const at::Tensor& sin_TE) const {
+  return by_tokens(x_THE, [&](std::int64_t first, std::int64_t count) {
+    return Backend::apply_rope(x_THE.narrow(0, first, count), cos_TE.narrow(0, first, count),
+                               sin_TE.narrow(0, first, count));
+  });
+}
+
+at::Tensor CpuBackend::swiglu(const at::Tensor& gate, const at::Tensor& up) const {
+  return by_tokens(gate, [&](std::int64_t first, std::int64_t count) {
+    return Backend::swiglu(gate.narrow(0, first, count), up.narrow(0, first, count));
+  });
 }
 
 }  // namespace qf

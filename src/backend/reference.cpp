@@ -1,16 +1,13 @@
 #include "qwen3fp4/backend/reference.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <fmt/format.h>
 
 #include "check_linear.h"
 
 namespace qf {
 
 std::string ReferenceBackend::description() const {
-  return fmt::format("reference: libtorch fp32 on {} threads, weights unpacked for every product",
-                     at::get_num_threads());
+  return "reference: libtorch fp32 on one thread, weights unpacked for every product";
 }
 
 at::Tensor ReferenceBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weight) const {

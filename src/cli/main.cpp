@@ -10,6 +10,7 @@
 
 #include "app.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/quant/parallel.h"
 
 namespace qf::cli {
 namespace {
@@ -48,6 +49,7 @@ int run(int argc, char** argv) {
   auto log = spdlog::stderr_color_mt("qwen3fp4");
   log->set_pattern("%v");
   spdlog::set_default_logger(log);
+  set_parallel_threads(0);
 
   CLI::App app("4-bit Qwen3 inference", "qwen3fp4");
   add_commands(app);

@@ -22,7 +22,7 @@ namespace qf::cli {
 struct ModelOptions {
   std::string folder{kDefaultModelFolder};
   std::string backend{default_backend_name()};
-  int threads = 0;  // 0: libtorch's choice
+  int threads = 0;  // 0: one a core
   bool verbose = false;
 };
 void bind(CLI::App& command, ModelOptions& options);

@@ -9,6 +9,7 @@
 
 #include "qwen3fp4/backend/backend.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/quant/parallel.h"
 
 namespace qf {
 namespace {
@@ -52,11 +53,11 @@ void expect_head(const Input& in, const at::Tensor& y_THE, std::int64_t token, s
 
 class AttentionTest : public testing::TestWithParam<std::string_view> {
  protected:
-  ~AttentionTest() override { at::set_num_threads(threads_); }
+  ~AttentionTest() override { set_parallel_threads(threads_); }
   std::unique_ptr<Backend> backend_ = make_backend(GetParam());
 
  private:
-  int threads_ = at::get_num_threads();
+  int threads_ = parallel_threads();
 };
 INSTANTIATE_TEST_SUITE_P(Backends, AttentionTest, testing::ValuesIn(backend_names()),
                          [](const auto& instance) { return std::string(instance.param); });
@@ -98,10 +99,10 @@ TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
 
 TEST_P(AttentionTest, TheNumberOfThreadsChangesNoBit) {
   const auto in = random_input({140, 300, 8, 4, 32});
-  at::set_num_threads(1);
+  set_parallel_threads(1);
   const auto alone = backend_->attention(in.q_THE, in.k_SKE, in.v_SKE);
   for (const int threads : {2, 3}) {
-    at::set_num_threads(threads);
+    set_parallel_threads(threads);
     EXPECT_TRUE(at::equal(backend_->attention(in.q_THE, in.k_SKE, in.v_SKE), alone)) << threads;
   }
 }

@@ -11,6 +11,7 @@
 
 #include "qwen3fp4/backend/cpu.h"
 #include "qwen3fp4/backend/reference.h"
+#include "qwen3fp4/quant/parallel.h"
 #include "qwen3fp4/quant/quantize.h"
 
 namespace qf {
@@ -184,10 +185,10 @@ TEST_P(LinearTest, RefusesAnInputOfAnotherShapeOrType) {
 
 class CpuThreadsTest : public LinearTest {
  protected:
-  ~CpuThreadsTest() override { at::set_num_threads(threads_); }
+  ~CpuThreadsTest() override { set_parallel_threads(threads_); }
 
  private:
-  int threads_ = at::get_num_threads();
+  int threads_ = parallel_threads();
 };
 std::vector<Implementation> cpu_implementations() {
   auto all = implementations();
@@ -201,10 +202,10 @@ TEST_P(CpuThreadsTest, TheNumberOfThreadsChangesNoBit) {
   for (const auto& weight : weights(517, 512)) {
     for (const std::int64_t tokens : {1, 4, 65}) {
       const auto x_TI = random({tokens, 512}, tokens);
-      at::set_num_threads(1);
+      set_parallel_threads(1);
       const auto alone = GetParam().backend->linear(x_TI, weight);
       for (const int threads : {2, 3, 7}) {
-        at::set_num_threads(threads);
+        set_parallel_threads(threads);
         EXPECT_TRUE(at::equal(GetParam().backend->linear(x_TI, weight), alone))
             << weight_format_name(weight.format()) << ", " << tokens << " tokens, " << threads
             << " threads";

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "qwen3fp4/quant/parallel.h"
 #include "refused.h"
 
 namespace qf {
@@ -23,10 +24,10 @@ bool same(const WeightMatrix& a, const WeightMatrix& b) {
 
 class Threads {
  public:
-  explicit Threads(int count) : before_(at::get_num_threads()) { at::set_num_threads(count); }
+  explicit Threads(int count) : before_(parallel_threads()) { set_parallel_threads(count); }
   Threads(const Threads&) = delete;
   Threads& operator=(const Threads&) = delete;
-  ~Threads() { at::set_num_threads(before_); }
+  ~Threads() { set_parallel_threads(before_); }
 
  private:
   int before_;

@@ -6,8 +6,8 @@
 namespace qf {
 
 // Products straight from the packed weights, with no unpacked copy: up to kFusedTokens tokens in
-// one pass over the codes, more tokens by unpacking a tile of rows at a time. The same bits for
-// every number of threads, but not for every `isa`.
+// one pass over the codes, more tokens by unpacking a tile of rows at a time. Threads share the
+// work by parallel_chunks(). The same bits for every number of threads, but not for every `isa`.
 class CpuBackend final : public Backend {
  public:
   static constexpr std::int64_t kFusedTokens = 4;
@@ -17,6 +17,11 @@ class CpuBackend final : public Backend {
   [[nodiscard]] std::string description() const override;
   [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,
                                   const WeightMatrix& weight) const override;
+  [[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight,
+                                    double eps) const override;
+  [[nodiscard]] at::Tensor apply_rope(const at::Tensor& x_THE, const at::Tensor& cos_TE,
+                                      const at::Tensor& sin_TE) const override;
+  [[nodiscard]] at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) const override;
 
  private:
   CpuIsa isa_;
