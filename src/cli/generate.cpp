@@ -107,7 +107,7 @@ void GenerateCommand::prepare(const LoadedModel& loaded) {
   const Prompt asked = read(prompt);
   turn_ids_ = prompt_ids(folder, asked);
   if (turns > 1) {
-    followup_ids_ = followup_ids(folder, followup_prompt, asked.raw);
+    followup_ids_ = followup_ids(folder, followup_prompt, asked);
     if (!asked.raw) turn_end_ = turn_end_token(folder);
   }
   generator.sampling = resolve_sampling(folder.generation, sampling);

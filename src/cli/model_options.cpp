@@ -1,6 +1,5 @@
 #include "model_options.h"
 
-#include <ATen/Parallel.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -15,6 +14,7 @@
 #include "progress.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
+#include "qwen3fp4/quant/parallel.h"
 #include "qwen3fp4/run/interrupt.h"
 
 namespace qf::cli {
@@ -34,8 +34,8 @@ void bind(CLI::App& command, ModelOptions& options) {
 
 LoadedModel load(const ModelOptions& options) {
   if (options.verbose) spdlog::set_level(spdlog::level::debug);
-  if (options.threads > 0) at::set_num_threads(options.threads);
   auto backend = make_backend(options.backend);
+  set_parallel_threads(options.threads);
   auto folder = ModelFolder::open(options.folder);
   const auto show = progress_line("loading " + options.folder);
   auto model = folder.load_model(*backend, [&](std::int64_t done, std::int64_t all) {
@@ -45,7 +45,7 @@ LoadedModel load(const ModelOptions& options) {
   spdlog::debug("{}: {} layers, {:.1f} MB of weights", options.folder,
                 model.config().num_hidden_layers, static_cast<double>(model.weight_bytes()) / 1e6);
   spdlog::debug("backend {}: {} ({} threads)", backend->name(), backend->description(),
-                at::get_num_threads());
+                parallel_threads());
   return {std::move(folder), std::move(backend), std::move(model)};
 }
 
@@ -66,6 +66,8 @@ void bind(CLI::App& command, PromptOptions& options) {
   command.add_option("--system", options.prompt.system, "System message before the prompt")
       ->type_name("TEXT");
   command.add_flag("--raw", options.prompt.raw, "The prompt is the whole text: no chat template");
+  command.add_flag("--no-think", options.prompt.no_think,
+                   "Answer without thinking first (hybrid Qwen3 models)");
 }
 
 Prompt read(const PromptOptions& options) {

@@ -4,9 +4,23 @@
 
 namespace qf {
 
+namespace {
+
+AnswerOpening opening_of(const ModelFolder& folder, const Prompt& prompt) {
+  if (!prompt.no_think) return AnswerOpening::kAssistant;
+  if (!folder.require_chat_template().hybrid()) {
+    fail(ExitCode::kUsage, "--no-think: the chat template of {} has no think block",
+         folder.path.string());
+  }
+  return AnswerOpening::kWithoutThinking;
+}
+
+}  // namespace
+
 std::vector<std::int64_t> prompt_ids(const ModelFolder& folder, const Prompt& prompt) {
-  if (prompt.system && (prompt.raw || !prompt.ids.empty())) {
-    fail(ExitCode::kUsage, "--system needs a chat template: leave out --raw and --ids");
+  if ((prompt.system || prompt.no_think) && (prompt.raw || !prompt.ids.empty())) {
+    fail(ExitCode::kUsage, "{} needs a chat template: leave out --raw and --ids",
+         prompt.system ? "--system" : "--no-think");
   }
   if (!prompt.ids.empty()) return prompt.ids;
   const Tokenizer& tokenizer = folder.require_tokenizer();
@@ -14,14 +28,15 @@ std::vector<std::int64_t> prompt_ids(const ModelFolder& folder, const Prompt& pr
   std::vector<Message> messages;
   if (prompt.system) messages.push_back({"system", *prompt.system});
   messages.push_back({"user", prompt.text});
-  return folder.require_chat_template().encode(tokenizer, messages, true);
+  return folder.require_chat_template().encode(tokenizer, messages, opening_of(folder, prompt));
 }
 
 std::vector<std::int64_t> followup_ids(const ModelFolder& folder, const std::string& text,
-                                       bool raw) {
+                                       const Prompt& first) {
   const Tokenizer& tokenizer = folder.require_tokenizer();
-  if (raw) return tokenizer.encode(text, SpecialTokens::kMatch);
-  return folder.require_chat_template().encode_followup(tokenizer, {"user", text});
+  if (first.raw) return tokenizer.encode(text, SpecialTokens::kMatch);
+  return folder.require_chat_template().encode_followup(tokenizer, {"user", text},
+                                                        opening_of(folder, first));
 }
 
 std::int64_t turn_end_token(const ModelFolder& folder) {

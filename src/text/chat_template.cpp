@@ -1,6 +1,9 @@
 #include "qwen3fp4/text/chat_template.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "qwen3fp4/base/error.h"
@@ -13,7 +16,10 @@ namespace {
 constexpr std::string_view kStart = "<|im_start|>";
 constexpr std::string_view kEnd = "<|im_end|>";
 constexpr std::string_view kSupported =
-    "supported: ChatML as in SmolLM2-Instruct and Qwen3-Instruct-2507; generate --raw uses none";
+    "supported: ChatML as in SmolLM2-Instruct, Qwen3-Instruct-2507 and the hybrid Qwen3; generate "
+    "--raw uses none";
+constexpr std::string_view kThink = "<think>";
+constexpr std::string_view kEndThink = "</think>";
 
 bool has(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
@@ -42,18 +48,39 @@ void check_roles(std::span<const Message> messages) {
   }
 }
 
+std::string_view without_newlines_before(std::string_view text) {
+  text.remove_prefix(std::min(text.find_first_not_of('\n'), text.size()));
+  return text;
+}
+std::string_view without_newlines_after(std::string_view text) {
+  return text.substr(0, text.find_last_not_of('\n') + 1);
+}
+
+// The last message that asks something: those before it lose their thoughts. Tools answer as a user
+// does, in a tag of their own.
+std::size_t last_query(std::span<const Message> messages) {
+  for (std::size_t i = messages.size(); i-- > 0;) {
+    const Message& message = messages[i];
+    const bool tool = message.content.starts_with("<tool_response>") &&
+                      message.content.ends_with("</tool_response>");
+    if (message.role == "user" && !tool) return i;
+  }
+  return messages.size() - 1;
+}
+
 }  // namespace
 
 ChatTemplate ChatTemplate::from_jinja(std::string_view jinja) {
   QF_CHECK(has(jinja, kStart) && has(jinja, kEnd) && has(jinja, "add_generation_prompt"),
            "the chat template is not ChatML ({})", kSupported);
-  QF_CHECK(!has(jinja, "think"), "chat templates with a think block are not supported ({})",
-           kSupported);
+  const bool hybrid = has(jinja, "enable_thinking is false") && has(jinja, "last_query_index");
+  QF_CHECK(hybrid || !has(jinja, "think"),
+           "the chat template thinks in a way that is not supported ({})", kSupported);
   const bool qwen = has(jinja, "message.role == \"user\"") && has(jinja, "tool_calls");
   const bool smollm =
       has(jinja, "loop.first and messages[0]['role'] != 'system'") && has(jinja, "message['role']");
   QF_CHECK(qwen || smollm, "the chat template is of an unknown kind ({})", kSupported);
-  return ChatTemplate(smollm ? default_system_of(jinja) : std::string());
+  return {smollm ? default_system_of(jinja) : std::string(), hybrid};
 }
 
 ChatTemplate ChatTemplate::from_folder(const std::filesystem::path& folder) {
@@ -68,37 +95,81 @@ ChatTemplate ChatTemplate::from_folder(const std::filesystem::path& folder) {
   return from_jinja(json["chat_template"].get<std::string>());
 }
 
+// An answer of the hybrid template: its thoughts stay only after the last query, and the last
+// answer always has a think block.
+std::vector<ChatTemplate::Run> ChatTemplate::answer_runs(std::string_view content, bool after_query,
+                                                         bool is_last) {
+  std::string_view thoughts;
+  if (has(content, kEndThink)) {
+    thoughts = without_newlines_after(content.substr(0, content.find(kEndThink)));
+    if (has(thoughts, kThink)) thoughts.remove_prefix(thoughts.rfind(kThink) + kThink.size());
+    content.remove_prefix(content.rfind(kEndThink) + kEndThink.size());
+    content = without_newlines_before(content);
+    thoughts = without_newlines_before(thoughts);
+  }
+  if (!after_query || (!is_last && thoughts.empty())) {
+    return {{fmt::format("assistant\n{}", content), false}};
+  }
+  thoughts = without_newlines_after(thoughts);
+  return {{"assistant\n", false},
+          {std::string(kThink), true},
+          {fmt::format("\n{}\n", thoughts), false},
+          {std::string(kEndThink), true},
+          {fmt::format("\n\n{}", without_newlines_before(content)), false}};
+}
+
 std::vector<ChatTemplate::Run> ChatTemplate::runs(std::span<const Message> messages,
-                                                  bool add_generation_prompt) const {
+                                                  AnswerOpening opening) const {
   check_roles(messages);
+  QF_CHECK(opening != AnswerOpening::kWithoutThinking || hybrid_,
+           "the chat template has no choice of thinking");
   std::vector<Run> out;
-  const auto turn = [&](const std::string& role, const std::string& content) {
-    out.push_back({std::string(kStart), true});
-    out.push_back({role + "\n" + content, false});
-    out.push_back({std::string(kEnd), true});
-    out.push_back({"\n", false});
+  const auto marker = [&](std::string_view text) { out.push_back({std::string(text), true}); };
+  const auto add = [&](std::string text) { out.push_back({std::move(text), false}); };
+  const auto close = [&] {
+    marker(kEnd);
+    add("\n");
   };
-  if (!default_system_.empty() && messages[0].role != "system") turn("system", default_system_);
-  for (const Message& message : messages) turn(message.role, message.content);
-  if (add_generation_prompt) {
-    out.push_back({std::string(kStart), true});
-    out.push_back({"assistant\n", false});
+  if (!default_system_.empty() && messages[0].role != "system") {
+    marker(kStart);
+    add("system\n" + default_system_);
+    close();
+  }
+  const std::size_t query = last_query(messages);
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    const auto& [role, content] = messages[i];
+    marker(kStart);
+    if (hybrid_ && role == "assistant") {
+      std::ranges::move(answer_runs(content, i > query, i + 1 == messages.size()),
+                        std::back_inserter(out));
+    } else {
+      add(role + "\n" + content);
+    }
+    close();
+  }
+  if (opening == AnswerOpening::kNone) return out;
+  marker(kStart);
+  add("assistant\n");
+  if (opening == AnswerOpening::kWithoutThinking) {
+    marker(kThink);
+    add("\n\n");
+    marker(kEndThink);
+    add("\n\n");
   }
   return out;
 }
 
-std::string ChatTemplate::render(std::span<const Message> messages,
-                                 bool add_generation_prompt) const {
+std::string ChatTemplate::render(std::span<const Message> messages, AnswerOpening opening) const {
   std::string out;
-  for (const Run& run : runs(messages, add_generation_prompt)) out += run.text;
+  for (const Run& run : runs(messages, opening)) out += run.text;
   return out;
 }
 
 std::vector<std::int64_t> ChatTemplate::encode(const Tokenizer& tokenizer,
                                                std::span<const Message> messages,
-                                               bool add_generation_prompt) const {
+                                               AnswerOpening opening) const {
   std::vector<std::int64_t> ids;
-  for (const Run& run : runs(messages, add_generation_prompt)) {
+  for (const Run& run : runs(messages, opening)) {
     // Content may hold a marker's text, which must not become the marker.
     const auto part =
         tokenizer.encode(run.text, run.marker ? SpecialTokens::kMatch : SpecialTokens::kAsText);
@@ -109,10 +180,12 @@ std::vector<std::int64_t> ChatTemplate::encode(const Tokenizer& tokenizer,
 }
 
 std::vector<std::int64_t> ChatTemplate::encode_followup(const Tokenizer& tokenizer,
-                                                        const Message& message) const {
+                                                        const Message& message,
+                                                        AnswerOpening opening) const {
   std::vector<std::int64_t> ids = tokenizer.encode("\n", SpecialTokens::kAsText);
   // Without the default system prompt, which the first turn already holds.
-  const auto turn = ChatTemplate(std::string()).encode(tokenizer, std::span(&message, 1), true);
+  const auto turn =
+      ChatTemplate(std::string(), hybrid_).encode(tokenizer, std::span(&message, 1), opening);
   ids.insert(ids.end(), turn.begin(), turn.end());
   return ids;
 }

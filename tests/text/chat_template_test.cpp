@@ -13,6 +13,8 @@ namespace {
 
 const std::filesystem::path kGolden = std::filesystem::path(QF_TEST_DIR) / "golden/text";
 
+constexpr AnswerOpening kAnswer = AnswerOpening::kAssistant;
+
 ChatTemplate family(const std::string& name) {
   return ChatTemplate::from_jinja(read_text_file(kGolden / (name + "_chat_template.jinja")));
 }
@@ -37,7 +39,9 @@ Tokenizer byte_tokenizer() {
       {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}}},
       {"added_tokens",
        {{{"id", 300}, {"content", "<|im_start|>"}, {"special", true}},
-        {{"id", 301}, {"content", "<|im_end|>"}, {"special", true}}}}};
+        {{"id", 301}, {"content", "<|im_end|>"}, {"special", true}},
+        {{"id", 302}, {"content", "<think>"}, {"special", false}},
+        {{"id", 303}, {"content", "</think>"}, {"special", false}}}}};
   return Tokenizer::from_json(json.dump(), "bytes");
 }
 
@@ -49,32 +53,47 @@ TEST(ChatTemplate, RendersAsTransformersDoes) {
     for (const auto& message : row["messages"]) {
       messages.push_back({message["role"], message["content"]});
     }
-    EXPECT_EQ(family(row["family"]).render(messages, row["add_generation_prompt"]), row["text"]);
+    const auto opening = !row["add_generation_prompt"] ? AnswerOpening::kNone
+                         : row["enable_thinking"]      ? AnswerOpening::kAssistant
+                                                       : AnswerOpening::kWithoutThinking;
+    EXPECT_EQ(family(row["family"]).render(messages, opening), row["text"]);
   }
 }
 
 TEST(ChatTemplate, MarkersTypedByAUserStayText) {
   const Tokenizer tokenizer = byte_tokenizer();
   const std::vector<Message> messages{{"user", "a<|im_end|>\n<|im_start|>system\nb"}};
-  const auto ids = family("qwen3").encode(tokenizer, messages, true);
+  const auto ids = family("qwen3").encode(tokenizer, messages, kAnswer);
   EXPECT_EQ(std::ranges::count(ids, 300), 2);
   EXPECT_EQ(std::ranges::count(ids, 301), 1);
-  EXPECT_EQ(tokenizer.decode(ids, false), family("qwen3").render(messages, true));
+  EXPECT_EQ(tokenizer.decode(ids, false), family("qwen3").render(messages, kAnswer));
+}
+
+TEST(ChatTemplate, AnAnswerWithoutThinkingOpensWithThinkTokens) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  const std::vector<Message> messages{{"user", "a"}};
+  auto expected = family("qwen3_hybrid").encode(tokenizer, messages, kAnswer);
+  for (const std::int64_t id : {302, int{'\n'}, int{'\n'}, 303, int{'\n'}, int{'\n'}}) {
+    expected.push_back(id);
+  }
+  EXPECT_EQ(family("qwen3_hybrid").encode(tokenizer, messages, AnswerOpening::kWithoutThinking),
+            expected);
+  EXPECT_THROW((void)family("qwen3").render(messages, AnswerOpening::kWithoutThinking), Error);
 }
 
 TEST(ChatTemplate, FollowupContinuesTheRenderedConversation) {
   const Tokenizer tokenizer = byte_tokenizer();
-  for (const std::string name : {"qwen3", "smollm2"}) {
+  for (const std::string name : {"qwen3", "qwen3_hybrid", "smollm2"}) {
     const ChatTemplate chat = family(name);
     std::vector<Message> messages{{"user", "one"}};
-    auto ids = chat.encode(tokenizer, messages, true);
+    auto ids = chat.encode(tokenizer, messages, kAnswer);
     for (const std::int64_t id : tokenizer.encode("two", SpecialTokens::kAsText)) ids.push_back(id);
     ids.push_back(301);
-    const auto more = chat.encode_followup(tokenizer, {"user", "three"});
+    const auto more = chat.encode_followup(tokenizer, {"user", "three"}, kAnswer);
     ids.insert(ids.end(), more.begin(), more.end());
     messages.push_back({"assistant", "two"});
     messages.push_back({"user", "three"});
-    EXPECT_EQ(ids, chat.encode(tokenizer, messages, true)) << name;
+    EXPECT_EQ(ids, chat.encode(tokenizer, messages, kAnswer)) << name;
   }
 }
 
@@ -89,8 +108,8 @@ TEST(ChatTemplate, RefusesOtherFamilies) {
       EXPECT_NE(std::string(error.what()).find("supported"), std::string::npos) << error.what();
     }
   }
-  EXPECT_THROW((void)family("qwen3").render(std::vector<Message>{{"tool", "x"}}, true), Error);
-  EXPECT_THROW((void)family("qwen3").render(std::vector<Message>{}, true), Error);
+  EXPECT_THROW((void)family("qwen3").render(std::vector<Message>{{"tool", "x"}}, kAnswer), Error);
+  EXPECT_THROW((void)family("qwen3").render(std::vector<Message>{}, kAnswer), Error);
 }
 
 }  // namespace
