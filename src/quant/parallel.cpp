@@ -17,6 +17,7 @@
 #endif
 
 // Inside libtorch_cpu.so where that was built with MKL.
+// NOLINTNEXTLINE(readability-identifier-naming): MKL's name
 extern "C" __attribute__((weak)) int MKL_Set_Num_Threads_Local(int threads);
 
 namespace qf {
