@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   try {
     const auto chat = qf::ChatTemplate::from_jinja(text);
     const qf::Message message{"user", std::string(text)};
-    (void)chat.render(std::span(&message, 1), AnswerOpening::kAssistant);
+    (void)chat.render(std::span(&message, 1), qf::AnswerOpening::kAssistant);
   } catch (const qf::Error&) {
   }
   try {
