@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
 #include <tbb/blocked_range.h>
+#include <tbb/global_control.h>
 #include <tbb/info.h>
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
@@ -24,6 +25,8 @@ namespace qf {
 namespace {
 
 std::atomic<int> chosen_threads{0};
+// oneTBB starts no more than one a core unless it is told to.
+std::optional<tbb::global_control> most_threads;
 thread_local bool in_task = false;
 
 // While it lives, libtorch and its MKL compute on the calling thread alone, and so do loops within
@@ -65,6 +68,8 @@ tbb::task_arena& arena_of(int threads) {
 
 void set_parallel_threads(int threads) {
   chosen_threads = threads;
+  most_threads.emplace(tbb::global_control::max_allowed_parallelism,
+                       static_cast<std::size_t>(parallel_threads()));
   at::set_num_threads(1);
 }
 

@@ -1,6 +1,5 @@
 // Shapes in this file: T new tokens, S cached tokens, H query heads, K key/value heads, E head_dim.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -73,6 +73,28 @@ TEST_P(OperationsTest, RopeTurnsFeatureIWithFeatureIPlusHalf) {
   EXPECT_TRUE(at::equal(backend_->apply_rope(x_THE, cos_TE, 1 - cos_TE), expected.view({2, 2, 4})));
 }
 
+// Long prompts are cut by tokens. Vectorised exp may round the last lanes of a piece otherwise.
+TEST_P(OperationsTest, ManyTokensGiveWhatTheReferenceGives) {
+  const auto reference = make_backend("reference");
+  const auto expect_close = [](const at::Tensor& got, const at::Tensor& expected) {
+    EXPECT_EQ(got.sizes(), expected.sizes());
+    EXPECT_TRUE(((got - expected).abs() <= expected.abs() * (4 * kEps)).all().item<bool>());
+  };
+  for (const std::int64_t tokens : {0, 1, 16, 17, 33, 100}) {
+    const auto x_THE = at::randn({tokens, 3, 10});
+    const auto weight = at::randn({10});
+    const auto angles_TE = at::randn({tokens, 10});
+    const auto cos_TE = angles_TE.cos();
+    const auto sin_TE = angles_TE.sin();
+    expect_close(backend_->rms_norm(x_THE, weight, 1e-6), reference->rms_norm(x_THE, weight, 1e-6));
+    expect_close(backend_->apply_rope(x_THE, cos_TE, sin_TE),
+                 reference->apply_rope(x_THE, cos_TE, sin_TE));
+    const auto gate = at::randn({tokens, 37});
+    const auto up = at::randn({tokens, 37});
+    expect_close(backend_->swiglu(gate, up), reference->swiglu(gate, up));
+  }
+}
+
 TEST_P(OperationsTest, SwigluIsSiluOfGateTimesUp) {
   const auto gate = at::randn({3, 50}) * 8;
   const auto up = at::randn({3, 50});

@@ -1,7 +1,6 @@
 // Shapes in this file: T tokens, I/O the linear's input and output features.
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <limits>

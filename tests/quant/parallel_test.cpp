@@ -4,8 +4,11 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -31,6 +34,19 @@ TEST_P(ParallelChunks, VisitsEveryIndexOnceInTheSamePieces) {
       for (const auto& visit : visits) EXPECT_EQ(visit, 1) << count << " by " << chunk;
     }
   }
+}
+
+// Each task waits for the others, so that one thread cannot run two of them.
+TEST_P(ParallelChunks, AsManyThreadsTakePartAsWereAskedFor) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  std::atomic<int> arrived = 0;
+  parallel_chunks(GetParam(), 1, [&](std::int64_t, std::int64_t) {
+    ++arrived;
+    while (arrived < GetParam() && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(arrived, GetParam());
+  });
 }
 
 TEST_P(ParallelChunks, RethrowsWhatATaskThrowsAndWorksAfterwards) {

@@ -1,7 +1,6 @@
 #include "qwen3fp4/quant/quantize.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <cmath>
 #include <limits>

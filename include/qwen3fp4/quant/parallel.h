@@ -21,7 +21,7 @@ void parallel_chunks(std::int64_t count, std::int64_t chunk, const ChunkTask& ta
 
 // Threads of parallel_chunks, the caller included; 0: one a core, which is also the start. Leaves
 // libtorch a single thread outside of tasks, too: its team would hold on to our cores after every
-// operation.
+// operation. Not to be called from several threads at once, nor during a loop.
 void set_parallel_threads(int threads);
 [[nodiscard]] int parallel_threads();
 
