@@ -76,7 +76,9 @@ ChatTemplate ChatTemplate::from_jinja(std::string_view jinja) {
   const bool hybrid = has(jinja, "enable_thinking is false") && has(jinja, "last_query_index");
   QF_CHECK(hybrid || !has(jinja, "think"),
            "the chat template thinks in a way that is not supported ({})", kSupported);
-  const bool qwen = has(jinja, "message.role == \"user\"") && has(jinja, "tool_calls");
+  // Qwen2.5's template, which adds a system prompt of its own, spells this ['role'].
+  const bool qwen = has(jinja, "message.role == \"user\"") && has(jinja, "tool_calls") &&
+                    has(jinja, "messages[0].role == 'system'");
   const bool smollm =
       has(jinja, "loop.first and messages[0]['role'] != 'system'") && has(jinja, "message['role']");
   QF_CHECK(qwen || smollm, "the chat template is of an unknown kind ({})", kSupported);

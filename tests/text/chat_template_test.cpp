@@ -100,7 +100,9 @@ TEST(ChatTemplate, FollowupContinuesTheRenderedConversation) {
 TEST(ChatTemplate, RefusesOtherFamilies) {
   for (const std::string jinja :
        {"{{ '[INST]' }}", "", "<|im_start|><|im_end|>add_generation_prompt",
-        "<|im_start|><|im_end|>add_generation_prompt enable_thinking"}) {
+        "<|im_start|><|im_end|>add_generation_prompt enable_thinking",
+        "<|im_start|><|im_end|>add_generation_prompt tool_calls message.role == \"user\" "
+        "messages[0]['role'] == 'system' You are Qwen"}) {
     try {
       (void)ChatTemplate::from_jinja(jinja);
       FAIL() << jinja;
