@@ -25,6 +25,8 @@ void add_tokenize(CLI::App& app);
 // Writes to stdout and flushes; throws when the other end is closed or the disk full, so that a
 // result is never lost under exit code 0. Nothing else writes to stdout.
 void print(std::string_view text);
+// Without control characters: names that come from a file must not move the terminal's cursor.
+[[nodiscard]] std::string printable(std::string text);
 
 // An option that takes one of a few words; `target` holds the default. CLI11's own transformer
 // would also take the enum's numbers, and shows them.

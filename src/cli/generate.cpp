@@ -92,8 +92,12 @@ void GenerateCommand::set_context(const ModelConfig& config) {
     fail(ExitCode::kUsage, "--context: expected at most the model's {} positions, got {}", most,
          context);
   }
-  if (context > 0) return;
   const auto prompt_tokens = static_cast<std::int64_t>(turn_ids_.size());
+  if (context > 0 && context < prompt_tokens) {
+    fail(ExitCode::kUsage, "--context: expected at least the prompt's {} tokens, got {}",
+         prompt_tokens, context);
+  }
+  if (context > 0) return;
   // A turn that stopped by length is closed with one more token.
   const auto followup_tokens = static_cast<std::int64_t>(followup_ids_.size()) + 1;
   // Bounded one by one, because --max-tokens may be as large as the user likes.
@@ -188,17 +192,24 @@ void GenerateCommand::run() {
   prepare(loaded);
   Generator run(loaded.model, tokenizer, generator);
   auto rows = nlohmann::json::array();
+  const auto print_rows = [&] {
+    if (!json || rows.empty()) return;
+    const auto result = turns > 1 ? nlohmann::json{{"turns", rows}} : rows.front();
+    print(result.dump() + "\n");
+  };
   for (std::int64_t turn = 0; turn < turns && !interrupted(); ++turn) {
     if (turn > 0) {
       if (!prompt.prompt.raw) run.close_turn(turn_end_);
       turn_ids_ = followup_ids_;
     }
-    rows.push_back(answer_turn(run, tokenizer != nullptr));
+    try {
+      rows.push_back(answer_turn(run, tokenizer != nullptr));
+    } catch (const Error&) {
+      print_rows();  // the turns before are answers all the same
+      throw;
+    }
   }
-  if (json) {
-    const auto result = turns > 1 ? nlohmann::json{{"turns", rows}} : rows.front();
-    print(result.dump() + "\n");
-  }
+  print_rows();
   check_interrupted();
 }
 
@@ -211,12 +222,14 @@ void add_generate(CLI::App& app) {
   bind(*command, options->prompt);
   bind_limits(*command, *options);
   bind_sampling(*command, *options);
-  command->add_option("--turns", options->turns, "Turns of one conversation, on one KV cache")
-      ->check(at_least(1))
-      ->capture_default_str();
+  auto* turns =
+      command->add_option("--turns", options->turns, "Turns of one conversation, on one KV cache")
+          ->check(at_least(1))
+          ->capture_default_str();
   command
       ->add_option("--followup-prompt", options->followup_prompt,
                    "The user's message in every turn after the first")
+      ->needs(turns)
       ->type_name("TEXT")
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON object instead of the text");

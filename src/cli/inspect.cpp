@@ -34,14 +34,6 @@ nlohmann::ordered_json to_json(const InspectReport& report) {
           {"bytes", report.bytes}, {"flagged", report.flagged}, {"tensors", tensors}};
 }
 
-// Names come from the file: they must not move the terminal's cursor.
-std::string printable(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(),
-      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
-  return text;
-}
-
 std::string to_table(const InspectReport& report) {
   std::size_t name_width = 4;
   std::size_t shape_width = 5;

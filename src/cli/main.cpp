@@ -16,7 +16,7 @@ namespace qf::cli {
 namespace {
 
 int report(ExitCode code, std::string_view sentence) {
-  fmt::print(stderr, "qwen3fp4: {}\n", sentence);
+  fmt::print(stderr, "qwen3fp4: {}\n", printable(std::string(sentence)));
   return static_cast<int>(code);
 }
 

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <string>
 #include <system_error>
 
 #include "app.h"
@@ -12,6 +14,13 @@ void print(std::string_view text) {
     fail(ExitCode::kCheckFailed, "stdout: cannot write the result: {}",
          std::generic_category().message(errno));
   }
+}
+
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
+  return text;
 }
 
 }  // namespace qf::cli

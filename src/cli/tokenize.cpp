@@ -36,7 +36,10 @@ std::string decode_text(const Tokenizer& tokenizer, const Ids& ids) {
 }
 
 std::string TokenizeCommand::convert(const Tokenizer& tokenizer, const std::string& input) const {
-  if (decode) return decode_text(tokenizer, parse_ids(input, "--decode", ExitCode::kUnreadable));
+  if (decode) {
+    const auto code = file.empty() ? ExitCode::kUsage : ExitCode::kUnreadable;
+    return decode_text(tokenizer, parse_ids(input, "--decode", code));
+  }
   return fmt::format("{}", fmt::join(tokenizer.encode(input, SpecialTokens::kMatch), ","));
 }
 
@@ -87,7 +90,7 @@ void add_tokenize(CLI::App& app) {
   command->add_option("--model", options->model, "Model folder, for its tokenizer")
       ->type_name("DIR")
       ->capture_default_str();
-  auto* input = command->add_option_group("input", "one of");
+  auto* input = command->add_option_group("input", "Exactly one of");
   input->add_option("text", options->text, "The text; ids like 1,2,3 with --decode");
   input->add_option("--file", options->file, "Read it from a file (-: stdin)")->type_name("FILE");
   input

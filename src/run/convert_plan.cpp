@@ -181,7 +181,8 @@ void check_destination(const CheckpointSource& source, const std::filesystem::pa
          destination.string());
   }
   if (!fs::exists(destination / "model.dat")) {
-    fail(ExitCode::kUsage, "{}: expected a model folder to replace, found one without model.dat",
+    fail(ExitCode::kUsage,
+         "{}: expected a model folder to replace, found a folder without model.dat",
          destination.string());
   }
 }

@@ -108,6 +108,7 @@ at::Tensor Generator::forward_pending() {
   if (options_.prefill == PrefillMode::kWhole) return model_.forward(pending, cache_);
   at::Tensor hidden_1D;
   for (std::size_t i = 0; i < pending.size(); ++i) {
+    check_interrupted();
     hidden_1D = model_.forward(pending.subspan(i, 1), cache_);
   }
   return hidden_1D;

@@ -102,7 +102,13 @@ InspectReport inspect_file(const fs::path& path) {
     case FileKind::kDat:
       break;
   }
-  return inspect_state_dict(path);
+  if (path.extension() == ".dat") return inspect_state_dict(path);
+  try {
+    return inspect_state_dict(path);
+  } catch (const Error& error) {
+    fail(error.code(), "{}: no GGUF, no safetensors and no .dat file; read as the last: {}",
+         path.string(), error.what());
+  }
 }
 
 std::vector<InspectReport> inspect_folder(const fs::path& folder) {

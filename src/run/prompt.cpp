@@ -3,7 +3,6 @@
 #include "qwen3fp4/base/error.h"
 
 namespace qf {
-
 namespace {
 
 AnswerOpening opening_of(const ModelFolder& folder, const Prompt& prompt) {
@@ -21,6 +20,12 @@ std::vector<std::int64_t> prompt_ids(const ModelFolder& folder, const Prompt& pr
   if ((prompt.system || prompt.no_think) && (prompt.raw || !prompt.ids.empty())) {
     fail(ExitCode::kUsage, "{} needs a chat template: leave out --raw and --ids",
          prompt.system ? "--system" : "--no-think");
+  }
+  const std::int64_t vocab = folder.config.vocab_size;
+  for (const std::int64_t id : prompt.ids) {
+    if (id >= 0 && id < vocab) continue;
+    fail(ExitCode::kUsage, "--ids: expected the model's token ids from 0 to {}, got {}", vocab - 1,
+         id);
   }
   if (!prompt.ids.empty()) return prompt.ids;
   const Tokenizer& tokenizer = folder.require_tokenizer();

@@ -126,8 +126,24 @@ TEST_F(GenerateCommand, CutsAnAnswerAtTheContextWithAWarning) {
   EXPECT_EQ(done.out, "abc\n");
   EXPECT_THAT(done.err, HasSubstr("--context"));
   const auto refused = generate(model, {"--ids", "1,2,3,4", "--context", "3"});
-  EXPECT_EQ(refused.exit_code, 4);
-  EXPECT_THAT(refused.err, HasSubstr("--context"));
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--context: expected at least the prompt's 4 tokens, got 3"));
+}
+
+TEST_F(GenerateCommand, ATurnThatDoesNotFitLeavesTheAnswersBeforeIt) {
+  const auto done =
+      generate(scripted("abcdef"), {"--ids", "35", "--context", "3", "--turns", "2", "--json"});
+  EXPECT_EQ(done.exit_code, 4);
+  EXPECT_THAT(done.err, HasSubstr("--context"));
+  const auto turns = nlohmann::json::parse(done.out)["turns"];
+  ASSERT_EQ(turns.size(), 1U);
+  EXPECT_EQ(turns[0]["text"], "abc");
+}
+
+TEST_F(GenerateCommand, AFollowupNeedsTurns) {
+  const auto refused = generate(scripted("ab"), {"--ids", "35", "--followup-prompt", "x"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--turns"));
 }
 
 TEST_F(GenerateCommand, EveryWayToRunGivesTheSameTokens) {
