@@ -13,18 +13,20 @@ namespace {
 struct DumpCommand {
   ModelOptions model;
   PromptOptions prompt;
-  std::string out;
+  std::string taps, out;
 
   void run() {
+    NameFilter filter("--taps", "module", taps);
     const LoadedModel loaded = load(model);
-    dump_logits(loaded.model, prompt_ids(loaded.folder, read(prompt)), out);
+    dump(loaded.model, prompt_ids(loaded.folder, read(prompt)), filter, out);
   }
 };
 
 }  // namespace
 
 void add_dump(CLI::App& app) {
-  auto* command = app.add_subcommand("dump", "Write a prompt's ids and logits to a file");
+  auto* command =
+      app.add_subcommand("dump", "Write a prompt's ids, logits and activations to a file");
   const auto options = std::make_shared<DumpCommand>();
   bind(*command, options->model);
   bind(*command, options->prompt);
@@ -33,6 +35,11 @@ void add_dump(CLI::App& app) {
                    "safetensors file to write: ids i64 [T], logits f32 [T, vocab]")
       ->type_name("FILE")
       ->required();
+  command
+      ->add_option("--taps", options->taps,
+                   "Write the outputs of these modules, too: model.layers.0.self_attn.q_proj, ...; "
+                   "picked by a regular expression")
+      ->type_name("REGEX");
   command->callback([options] { options->run(); });
 }
 

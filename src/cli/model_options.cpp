@@ -44,8 +44,7 @@ LoadedModel load(const ModelOptions& options) {
   });
   spdlog::debug("{}: {} layers, {:.1f} MB of weights", options.folder,
                 model.config().num_hidden_layers, static_cast<double>(model.weight_bytes()) / 1e6);
-  spdlog::debug("backend {}: {} ({} threads)", backend->name(), backend->description(),
-                parallel_threads());
+  spdlog::debug("backend {} ({} threads)", backend->description(), parallel_threads());
   return {std::move(folder), std::move(backend), std::move(model)};
 }
 

@@ -6,10 +6,10 @@
 #include <map>
 #include <set>
 
-#include "keep_filter.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/formats/tensor_info.h"
 #include "qwen3fp4/kernels/views.h"
+#include "qwen3fp4/run/name_filter.h"
 
 namespace qf {
 namespace {
@@ -47,7 +47,7 @@ std::int64_t entries_of(WeightFormat format, bool compat) {
 class Planner {
  public:
   Planner(const CheckpointSource& source, const ConvertOptions& options)
-      : source_(source), options_(options), keep_(options.keep) {
+      : source_(source), options_(options), keep_("--keep", "weight", options.keep) {
     for (const auto& tensor : source.tensors()) {
       QF_CHECK(by_name_.emplace(tensor.name, &tensor).second,
                "{}: {}: expected every weight once, found it twice", source.name(), tensor.name);
@@ -148,7 +148,7 @@ class Planner {
 
   const CheckpointSource& source_;
   const ConvertOptions& options_;
-  KeepFilter keep_;
+  NameFilter keep_;
   std::map<std::string_view, const CheckpointTensor*> by_name_;
   std::set<const CheckpointTensor*> used_;
   ConvertPlan plan_;

@@ -2,17 +2,26 @@
 
 #include <ATen/ATen.h>
 
-#include <array>
 #include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/formats/safetensors.h"
 #include "qwen3fp4/model/kv_cache.h"
 
 namespace qf {
+namespace {
 
-void dump_logits(const Qwen3Model& model, std::span<const std::int64_t> ids,
-                 const std::filesystem::path& out) {
+std::span<const std::byte> bytes_of(const at::Tensor& values) {
+  return {static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()};
+}
+
+}  // namespace
+
+void dump(const Qwen3Model& model, std::span<const std::int64_t> ids, NameFilter& taps,
+          const std::filesystem::path& out) {
   const std::int64_t vocab = model.config().vocab_size;
   const auto count = static_cast<std::int64_t>(ids.size());
   for (const std::int64_t id : ids) {
@@ -24,13 +33,23 @@ void dump_logits(const Qwen3Model& model, std::span<const std::int64_t> ids,
          model.config().max_position_embeddings, count);
   }
   KvCache cache(model.config(), count);
-  const at::Tensor logits =
-      model.logits(model.forward(ids, cache)).to(at::kCPU, at::kFloat).contiguous();
-  const std::span<const float> values(logits.const_data_ptr<float>(),
-                                      static_cast<std::size_t>(logits.numel()));
-  const std::array<NamedBytes, 2> tensors{
-      NamedBytes{"ids", DType::kI64, {count}, std::as_bytes(ids)},
-      NamedBytes{"logits", DType::kF32, {count, vocab}, std::as_bytes(values)}};
+  std::vector<std::pair<std::string, at::Tensor>> outputs;
+  const auto keep = [&](std::string_view module, const at::Tensor& output) {
+    outputs.emplace_back(module, output.to(at::kCPU, at::kFloat).contiguous());
+  };
+  Tap tap;
+  if (!taps.empty()) {
+    tap = [&](std::string_view module, const at::Tensor& output) {
+      if (taps.matches(std::string(module))) keep(module, output);
+    };
+  }
+  keep("logits", model.logits(model.forward(ids, cache, tap)));
+  taps.check_matched_something();
+
+  std::vector<NamedBytes> tensors{{"ids", DType::kI64, {count}, std::as_bytes(ids)}};
+  for (const auto& [name, values] : outputs) {
+    tensors.push_back({name, DType::kF32, values.sizes().vec(), bytes_of(values)});
+  }
   write_safetensors(out, tensors);
 }
 

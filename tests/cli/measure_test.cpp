@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -100,6 +102,41 @@ TEST_F(MeasureCommands, DumpWritesIdsAndLogits) {
   file.read(logits, std::as_writable_bytes(std::span(found.mutable_data_ptr<float>(),
                                                      static_cast<std::size_t>(found.numel()))));
   EXPECT_TRUE(at::equal(found, expected));
+}
+
+TEST_F(MeasureCommands, DumpWritesTheOutputsOfModules) {
+  const TinyModel tiny;
+  const auto model = make("model", tiny);
+  const auto out = path("out.safetensors");
+  const auto dump = [&](const std::string& taps) {
+    return run_program({"dump", "--model", model, "--ids", "5,6,7", "--out", out, "--backend",
+                        "reference", "--taps", taps});
+  };
+  EXPECT_EQ(dump("nowhere").exit_code, 2);
+  EXPECT_EQ(dump("(").exit_code, 2);
+  EXPECT_FALSE(std::filesystem::exists(out));
+  ASSERT_EQ(dump("mlp$|^model.norm$").exit_code, 0);
+
+  const LoadedTiny loaded(tiny);
+  std::map<std::string, at::Tensor> expected;
+  KvCache cache(loaded.model().config(), 3);
+  const std::vector<std::int64_t> ids{5, 6, 7};
+  (void)loaded.model().forward(ids, cache, [&](std::string_view module, const at::Tensor& output) {
+    if (module.ends_with("mlp") || module == "model.norm") {
+      expected.emplace(module, output.clone());
+    }
+  });
+  EXPECT_EQ(expected.size(), 3U) << "two layers and the norm";
+  const SafetensorsFile file((std::filesystem::path(out)));
+  ASSERT_EQ(file.entries().size(), expected.size() + 2) << "with ids and logits";
+  for (const auto& [name, values] : expected) {
+    const auto entry = std::ranges::find(file.entries(), name, &TensorInfo::name);
+    ASSERT_NE(entry, file.entries().end()) << name;
+    auto found = at::empty(values.sizes(), at::kFloat);
+    file.read(*entry, std::as_writable_bytes(std::span(found.mutable_data_ptr<float>(),
+                                                       static_cast<std::size_t>(found.numel()))));
+    EXPECT_TRUE(at::equal(found, values)) << name;
+  }
 }
 
 TEST_F(MeasureCommands, DumpTokenizesThePromptLikeGenerate) {
