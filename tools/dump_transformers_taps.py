@@ -7,11 +7,12 @@
 
 MODEL is a Hugging Face folder or a GGUF file, computed in fp32. The file holds `ids` i64 [T], `logits`
 f32 [T, vocab] and the output of every module that the regular expression finds, without the batch
-dimension. --compare runs the ids of a file of ours instead and prints, for each tensor in it, max |diff|,
+dimension; operations between modules have the names that doc/model.md gives them. --compare runs the ids of a file of ours instead and prints, for each tensor in it, max |diff|,
 relative L2, cosine and the best fit `ours = s * theirs`; exit code 1 when a relative L2 exceeds --bound.
 """
 
 import argparse
+import itertools
 import pathlib
 import re
 import sys
@@ -29,20 +30,56 @@ def load(model: pathlib.Path) -> torch.nn.Module:
     )
 
 
+def watch_rope(model: torch.nn.Module, keep) -> None:
+    """RoPE is a function of transformers' modelling file, called once a layer, in order."""
+    modelling = sys.modules[type(model).__module__]
+    plain = modelling.apply_rotary_pos_emb
+    layers = itertools.count()
+
+    def watched(*args, **kwargs):
+        rotated = plain(*args, **kwargs)
+        layer = next(layers)
+        for name, tensor in zip("qk", rotated):
+            keep(f"model.layers.{layer}.self_attn.{name}_rope", tensor.transpose(1, 2))
+        return rotated
+
+    modelling.apply_rotary_pos_emb = watched
+
+
+# An operation between modules is the input of the module behind it.
+INPUT_OF = {
+    "self_attn.o_proj": "self_attn.attention",
+    "post_attention_layernorm": "self_attn_residual",
+    "mlp.down_proj": "mlp.swiglu",
+}
+
+
 def run(model: torch.nn.Module, ids: torch.Tensor, picked) -> dict[str, torch.Tensor]:
     outputs = {"ids": ids}
 
-    def hook(name: str):
-        def keep(_module, _inputs, output):
-            tensor = output[0] if isinstance(output, tuple) else output
-            # q_norm and k_norm see [1, T, heads, head_dim]; every other module [1, T, features].
+    def keep(name: str, tensor: torch.Tensor) -> None:
+        # q_norm and k_norm see [1, T, heads, head_dim]; every other module [1, T, features].
+        if picked(name):
             outputs[name] = tensor.detach()[0].float().contiguous().clone()
 
-        return keep
+    def keep_output(name: str):
+        def hook(_module, _inputs, output):
+            first = output[0] if isinstance(output, tuple) else output
+            if isinstance(first, torch.Tensor):  # the whole model returns an object
+                keep(name, first)
+
+        return hook
+
+    def keep_input(name: str):
+        return lambda _module, inputs: keep(name, inputs[0])
 
     for name, module in model.named_modules():
-        if picked(name):
-            module.register_forward_hook(hook(name))
+        if name:
+            module.register_forward_hook(keep_output(name))
+        for behind, operation in INPUT_OF.items():
+            if name.endswith("." + behind):
+                module.register_forward_pre_hook(keep_input(name.removesuffix(behind) + operation))
+    watch_rope(model, keep)
     with torch.inference_mode():
         outputs["logits"] = model(ids[None]).logits[0].float().contiguous()
     return outputs
@@ -85,7 +122,7 @@ def main() -> None:
         theirs = run(model, ours["ids"], ours.__contains__)
         sys.exit(0 if compare(ours, theirs, args.bound) else 1)
     ids = torch.tensor([int(i) for i in args.ids.split(",")])
-    save_file(run(model, ids, lambda name: name and re.search(args.taps, name)), args.out)
+    save_file(run(model, ids, lambda name: re.search(args.taps, name)), args.out)
 
 
 if __name__ == "__main__":

@@ -32,14 +32,16 @@ void KvCache::check_room(std::int64_t count) const {
            context_);
 }
 
-std::pair<at::Tensor, at::Tensor> KvCache::store(std::int64_t layer, const at::Tensor& k_TKE,
-                                                 const at::Tensor& v_TKE) {
+std::pair<at::Tensor, at::Tensor> KvCache::store(std::int64_t layer, std::int64_t first,
+                                                 const at::Tensor& k_TKE, const at::Tensor& v_TKE) {
   const std::int64_t count = k_TKE.size(0);
-  check_room(count);
+  QF_CHECK(first >= length_ && count <= context_ - first,
+           "context full: position {} of a cache of {} tokens (--context)", first + count,
+           context_);
   const auto index = static_cast<std::size_t>(layer);
-  keys_[index].narrow(0, length_, count).copy_(k_TKE);
-  values_[index].narrow(0, length_, count).copy_(v_TKE);
-  return {keys_[index].narrow(0, 0, length_ + count), values_[index].narrow(0, 0, length_ + count)};
+  keys_[index].narrow(0, first, count).copy_(k_TKE);
+  values_[index].narrow(0, first, count).copy_(v_TKE);
+  return {keys_[index].narrow(0, 0, first + count), values_[index].narrow(0, 0, first + count)};
 }
 
 void KvCache::advance(std::int64_t count) {

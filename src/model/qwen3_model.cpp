@@ -4,7 +4,9 @@
 #include <c10/core/InferenceMode.h>
 
 #include <map>
+#include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "qwen3fp4/base/error.h"
@@ -17,77 +19,19 @@
 namespace qf {
 namespace {
 
-// The parts of one forward pass that every layer needs.
-struct Pass {
-  const Backend& backend;
-  const ModelConfig& config;
-  KvCache& cache;
-  const Tap& tap;
-  at::Tensor cos_TE, sin_TE;
-};
-
 // Names are put together only when somebody listens.
 class LayerTap {
  public:
   LayerTap(const Tap& tap, std::int64_t layer) : tap_(tap), layer_(layer) {}
-  at::Tensor operator()(std::string_view module, at::Tensor output) const {
-    if (tap_) tap_(fmt::format("model.layers.{}{}", layer_, module), output);
-    return output;
+  at::Tensor operator()(std::string_view module, const at::Tensor& output) const {
+    if (!tap_) return output;
+    return tap_(fmt::format("model.layers.{}{}", layer_, module), output);
   }
 
  private:
   const Tap& tap_;
   std::int64_t layer_;
 };
-
-at::Tensor self_attention(const Pass& pass, const DecoderLayer& layer, const at::Tensor& x_TD,
-                          std::int64_t index) {
-  const Backend& backend = pass.backend;
-  const ModelConfig& config = pass.config;
-  const LayerTap tap(pass.tap, index);
-  const std::int64_t heads = config.num_attention_heads;
-  const std::int64_t kv_heads = config.num_key_value_heads;
-  const std::int64_t tokens = x_TD.size(0);
-  const auto split = [&](const at::Tensor& y, std::int64_t count) {
-    return y.view({tokens, count, config.head_dim});
-  };
-
-  auto q_THE = split(tap(".self_attn.q_proj", backend.linear(x_TD, layer.q_proj)), heads);
-  auto k_TKE = split(tap(".self_attn.k_proj", backend.linear(x_TD, layer.k_proj)), kv_heads);
-  const auto v_TKE = split(tap(".self_attn.v_proj", backend.linear(x_TD, layer.v_proj)), kv_heads);
-  if (config.qk_norm) {
-    const double eps = config.rms_norm_eps;
-    q_THE = tap(".self_attn.q_norm", backend.rms_norm(q_THE, layer.q_norm, eps));
-    k_TKE = tap(".self_attn.k_norm", backend.rms_norm(k_TKE, layer.k_norm, eps));
-  }
-  q_THE = backend.apply_rope(q_THE, pass.cos_TE, pass.sin_TE);
-  k_TKE = backend.apply_rope(k_TKE, pass.cos_TE, pass.sin_TE);
-  const auto [k_SKE, v_SKE] = pass.cache.store(index, k_TKE, v_TKE);
-  const auto attended_THE = backend.attention(q_THE, k_SKE, v_SKE);
-  return tap(".self_attn.o_proj",
-             backend.linear(attended_THE.reshape({tokens, heads * config.head_dim}), layer.o_proj));
-}
-
-at::Tensor mlp(const Pass& pass, const DecoderLayer& layer, const at::Tensor& x_TD,
-               std::int64_t index) {
-  const LayerTap tap(pass.tap, index);
-  const Backend& backend = pass.backend;
-  const auto gate_TF = tap(".mlp.gate_proj", backend.linear(x_TD, layer.gate_proj));
-  const auto up_TF = tap(".mlp.up_proj", backend.linear(x_TD, layer.up_proj));
-  return tap(".mlp.down_proj", backend.linear(backend.swiglu(gate_TF, up_TF), layer.down_proj));
-}
-
-at::Tensor decoder_layer(const Pass& pass, const DecoderLayer& layer, const at::Tensor& x_TD,
-                         std::int64_t index) {
-  const LayerTap tap(pass.tap, index);
-  const double eps = pass.config.rms_norm_eps;
-  const auto normed_TD =
-      tap(".input_layernorm", pass.backend.rms_norm(x_TD, layer.input_layernorm, eps));
-  const auto h_TD = x_TD + tap(".self_attn", self_attention(pass, layer, normed_TD, index));
-  const auto normed_h_TD = tap(".post_attention_layernorm",
-                               pass.backend.rms_norm(h_TD, layer.post_attention_layernorm, eps));
-  return tap("", h_TD + tap(".mlp", mlp(pass, layer, normed_h_TD, index)));
-}
 
 // Hands out what the inventory loaded, by name, and forgets it.
 template <class T>
@@ -98,6 +42,17 @@ T taken(std::map<std::string, T>& loaded, const std::string& name) {
 }
 
 }  // namespace
+
+const WeightMatrix& weight_of(const DecoderLayer& layer, std::string_view module) {
+  if (module == "self_attn.q_proj") return layer.q_proj;
+  if (module == "self_attn.k_proj") return layer.k_proj;
+  if (module == "self_attn.v_proj") return layer.v_proj;
+  if (module == "self_attn.o_proj") return layer.o_proj;
+  if (module == "mlp.gate_proj") return layer.gate_proj;
+  if (module == "mlp.up_proj") return layer.up_proj;
+  if (module == "mlp.down_proj") return layer.down_proj;
+  throw std::logic_error(fmt::format("a layer has no weight {}", module));
+}
 
 Qwen3Model Qwen3Model::load(ModelConfig config, const DatReader& weights, const Backend& backend,
                             const std::function<void(std::int64_t, std::int64_t)>& progress) {
@@ -147,33 +102,113 @@ Qwen3Model Qwen3Model::load(ModelConfig config, const DatReader& weights, const 
   return model;
 }
 
+Qwen3Model Qwen3Model::with_backend(const Backend& backend) const {
+  Qwen3Model copy = *this;
+  copy.backend_ = &backend;
+  return copy;
+}
+
+void Qwen3Model::replace_weight(std::int64_t layer, std::string_view module, WeightMatrix weight) {
+  auto& old = const_cast<WeightMatrix&>(this->weight(layer, module));
+  QF_CHECK(weight.out_features() == old.out_features() && weight.in_features() == old.in_features(),
+           "{}: expected a weight [{}, {}], got [{}, {}]", module, old.out_features(),
+           old.in_features(), weight.out_features(), weight.in_features());
+  old = std::move(weight);
+}
+
+ForwardPass::ForwardPass(const Qwen3Model& model, std::span<const std::int64_t> tokens,
+                         KvCache& cache, std::int64_t first, Tap tap)
+    : model_(model), tokens_(tokens), cache_(cache), first_(first), tap_(std::move(tap)) {
+  QF_CHECK(!tokens.empty(), "expected at least one token");
+  for (const std::int64_t id : tokens) {
+    QF_CHECK(id >= 0 && id < model.config_.vocab_size, "expected token ids from 0 to {}, found {}",
+             model.config_.vocab_size - 1, id);
+  }
+  std::tie(cos_TE_, sin_TE_) =
+      rope_tables(model.config_, model.inv_freq_, first, static_cast<std::int64_t>(tokens.size()));
+}
+
+at::Tensor ForwardPass::embed() const {
+  const auto ids =
+      at::tensor(c10::ArrayRef<std::int64_t>(tokens_.data(), tokens_.size()), at::kLong);
+  const auto x_TD = model_.embed_tokens_->gather_rows(ids);
+  return tap_ ? tap_("model.embed_tokens", x_TD) : x_TD;
+}
+
+at::Tensor ForwardPass::layer(std::int64_t index, const at::Tensor& x_TD) const {
+  const DecoderLayer& layer = model_.layers_[static_cast<std::size_t>(index)];
+  const Backend& backend = *model_.backend_;
+  const LayerTap tap(tap_, index);
+  const double eps = model_.config_.rms_norm_eps;
+
+  const auto normed_TD =
+      tap(".input_layernorm", backend.rms_norm(x_TD, layer.input_layernorm, eps));
+  const auto attended_TD = tap(".self_attn", self_attention(layer, normed_TD, index));
+  const auto h_TD = tap(".self_attn_residual", backend.add(x_TD, attended_TD));
+  const auto normed_h_TD =
+      tap(".post_attention_layernorm", backend.rms_norm(h_TD, layer.post_attention_layernorm, eps));
+  return tap("", backend.add(h_TD, tap(".mlp", mlp(layer, normed_h_TD, index))));
+}
+
+at::Tensor ForwardPass::self_attention(const DecoderLayer& layer, const at::Tensor& x_TD,
+                                       std::int64_t index) const {
+  const Backend& backend = *model_.backend_;
+  const ModelConfig& config = model_.config_;
+  const LayerTap tap(tap_, index);
+  const std::int64_t heads = config.num_attention_heads;
+  const std::int64_t kv_heads = config.num_key_value_heads;
+  const std::int64_t tokens = x_TD.size(0);
+  const auto split = [&](const at::Tensor& y, std::int64_t count) {
+    return y.view({tokens, count, config.head_dim});
+  };
+
+  auto q_THE = split(tap(".self_attn.q_proj", backend.linear(x_TD, layer.q_proj)), heads);
+  auto k_TKE = split(tap(".self_attn.k_proj", backend.linear(x_TD, layer.k_proj)), kv_heads);
+  const auto v_TKE = split(tap(".self_attn.v_proj", backend.linear(x_TD, layer.v_proj)), kv_heads);
+  if (config.qk_norm) {
+    const double eps = config.rms_norm_eps;
+    q_THE = tap(".self_attn.q_norm", backend.rms_norm(q_THE, layer.q_norm, eps));
+    k_TKE = tap(".self_attn.k_norm", backend.rms_norm(k_TKE, layer.k_norm, eps));
+  }
+  q_THE = tap(".self_attn.q_rope", backend.apply_rope(q_THE, cos_TE_, sin_TE_));
+  k_TKE = tap(".self_attn.k_rope", backend.apply_rope(k_TKE, cos_TE_, sin_TE_));
+  const auto [k_SKE, v_SKE] = cache_.store(index, first_, k_TKE, v_TKE);
+  const auto attended_THE = tap(".self_attn.attention", backend.attention(q_THE, k_SKE, v_SKE));
+  return tap(".self_attn.o_proj",
+             backend.linear(attended_THE.reshape({tokens, heads * config.head_dim}), layer.o_proj));
+}
+
+at::Tensor ForwardPass::mlp(const DecoderLayer& layer, const at::Tensor& x_TD,
+                            std::int64_t index) const {
+  const Backend& backend = *model_.backend_;
+  const LayerTap tap(tap_, index);
+  const auto gate_TF = tap(".mlp.gate_proj", backend.linear(x_TD, layer.gate_proj));
+  const auto up_TF = tap(".mlp.up_proj", backend.linear(x_TD, layer.up_proj));
+  const auto hidden_TF = tap(".mlp.swiglu", backend.swiglu(gate_TF, up_TF));
+  return tap(".mlp.down_proj", backend.linear(hidden_TF, layer.down_proj));
+}
+
+at::Tensor ForwardPass::final_norm(const at::Tensor& x_TD) const {
+  const auto normed_TD = model_.backend_->rms_norm(x_TD, model_.norm_, model_.config_.rms_norm_eps);
+  return tap_ ? tap_("model.norm", normed_TD) : normed_TD;
+}
+
 at::Tensor Qwen3Model::forward(std::span<const std::int64_t> tokens, KvCache& cache,
                                const Tap& tap) const {
   const c10::InferenceMode no_autograd;
   const auto count = static_cast<std::int64_t>(tokens.size());
-  QF_CHECK(count > 0, "expected at least one token");
-  for (const std::int64_t id : tokens) {
-    QF_CHECK(id >= 0 && id < config_.vocab_size, "expected token ids from 0 to {}, found {}",
-             config_.vocab_size - 1, id);
-  }
   cache.check_room(count);
-
-  const auto ids = at::tensor(c10::ArrayRef<std::int64_t>(tokens.data(), tokens.size()), at::kLong);
-  auto x_TD = embed_tokens_->gather_rows(ids);
-  if (tap) tap("model.embed_tokens", x_TD);
-  const auto [cos_TE, sin_TE] = rope_tables(config_, inv_freq_, cache.length(), count);
-  const Pass pass{*backend_, config_, cache, tap, cos_TE, sin_TE};
-  std::int64_t index = 0;
-  for (const DecoderLayer& layer : layers_) x_TD = decoder_layer(pass, layer, x_TD, index++);
+  const ForwardPass pass(*this, tokens, cache, cache.length(), tap);
+  auto x_TD = pass.embed();
+  for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) x_TD = pass.layer(i, x_TD);
   cache.advance(count);
-  x_TD = backend_->rms_norm(x_TD, norm_, config_.rms_norm_eps);
-  if (tap) tap("model.norm", x_TD);
-  return x_TD;
+  return pass.final_norm(x_TD);
 }
 
-at::Tensor Qwen3Model::logits(const at::Tensor& hidden_TD) const {
+at::Tensor Qwen3Model::logits(const at::Tensor& hidden_TD, const Tap& tap) const {
   const c10::InferenceMode no_autograd;
-  return backend_->linear(hidden_TD, lm_head_ ? *lm_head_ : *embed_tokens_);
+  const auto logits = backend_->linear(hidden_TD, lm_head());
+  return tap ? tap("lm_head", logits) : logits;
 }
 
 std::int64_t Qwen3Model::decode_bytes() const {

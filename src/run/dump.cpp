@@ -41,6 +41,7 @@ void dump(const Qwen3Model& model, std::span<const std::int64_t> ids, NameFilter
   if (!taps.empty()) {
     tap = [&](std::string_view module, const at::Tensor& output) {
       if (taps.matches(std::string(module))) keep(module, output);
+      return output;
     };
   }
   keep("logits", model.logits(model.forward(ids, cache, tap)));

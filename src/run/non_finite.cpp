@@ -34,8 +34,9 @@ NonFiniteOrigin find_non_finite(const Qwen3Model& model, KvCache& cache,
                                 std::span<const std::int64_t> tokens, std::int64_t first) {
   std::optional<NonFiniteOrigin> origin;
   const Tap tap = [&](std::string_view module, const at::Tensor& output) {
-    if (origin) return;
-    if (const auto row = first_bad_row(output)) origin = {std::string(module), first + *row};
+    const auto row = origin ? std::nullopt : first_bad_row(output);
+    if (row) origin = {std::string(module), first + *row};
+    return output;
   };
   cache.truncate(first);
   (void)model.forward(tokens.subspan(static_cast<std::size_t>(first)), cache, tap);

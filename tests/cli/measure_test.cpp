@@ -125,6 +125,7 @@ TEST_F(MeasureCommands, DumpWritesTheOutputsOfModules) {
     if (module.ends_with("mlp") || module == "model.norm") {
       expected.emplace(module, output.clone());
     }
+    return output;
   });
   EXPECT_EQ(expected.size(), 3U) << "two layers and the norm";
   const SafetensorsFile file((std::filesystem::path(out)));

@@ -44,6 +44,8 @@ class Backend {
                                              const at::Tensor& v_SKE) const;
   // silu(gate) * up
   [[nodiscard]] virtual at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) const;
+  // The residual stream: a + b.
+  [[nodiscard]] virtual at::Tensor add(const at::Tensor& a, const at::Tensor& b) const;
 };
 
 // Throws (exit code 2), listing backend_names(), for an unknown name.

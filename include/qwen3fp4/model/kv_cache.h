@@ -11,8 +11,7 @@
 namespace qf {
 
 // Keys and values of all layers, allocated once for `context` tokens; overflow is an error that
-// names --context. Positions are filled in order: every layer stores the same T tokens at length(),
-// then advance(T) makes them count.
+// names --context. Every layer stores the same T tokens, then advance(T) makes them count.
 class KvCache {
  public:
   KvCache(const ModelConfig& config, std::int64_t context);
@@ -22,8 +21,11 @@ class KvCache {
   [[nodiscard]] std::int64_t bytes() const;
   // Throws when `count` more tokens do not fit.
   void check_room(std::int64_t count) const;
-  // Writes k, v [T, K, E] behind the cached ones; returns views [length() + T, K, E] of both.
-  [[nodiscard]] std::pair<at::Tensor, at::Tensor> store(std::int64_t layer, const at::Tensor& k_TKE,
+  // Writes k, v [T, K, E] at positions first .. first + T - 1; returns views [first + T, K, E] of
+  // both. A caller that takes several pieces of a prompt through one layer before the next stores
+  // ahead of length().
+  [[nodiscard]] std::pair<at::Tensor, at::Tensor> store(std::int64_t layer, std::int64_t first,
+                                                        const at::Tensor& k_TKE,
                                                         const at::Tensor& v_TKE);
   void advance(std::int64_t count);
   // Forgets everything after the first `length` tokens.

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -19,8 +20,10 @@
 namespace qf {
 
 // Called with Hugging Face's module path ("model.layers.3.self_attn.q_proj") and that module's
-// output, in forward order. Must not change the tensor.
-using Tap = std::function<void(std::string_view module, const at::Tensor& output)>;
+// output, in forward order; operations between modules have names of our own (doc/model.md).
+// Returns what the pass goes on with: `output`, or another tensor of its shape. Must not write
+// into `output`.
+using Tap = std::function<at::Tensor(std::string_view module, const at::Tensor& output)>;
 
 struct DecoderLayer {
   at::Tensor input_layernorm;           // [D]
@@ -31,6 +34,12 @@ struct DecoderLayer {
   WeightMatrix gate_proj, up_proj;      // [F, D]
   WeightMatrix down_proj;               // [D, F]
 };
+
+// The linears of a layer in forward order: "self_attn.q_proj", ..., "mlp.down_proj".
+inline constexpr std::array<std::string_view, 7> kLayerLinears{
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+    "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+[[nodiscard]] const WeightMatrix& weight_of(const DecoderLayer& layer, std::string_view module);
 
 // Qwen3, and the Llama family as its special case without q/k norm. One forward pass for every
 // backend: what differs between them is behind Backend.
@@ -43,14 +52,29 @@ class Qwen3Model {
       ModelConfig config, const DatReader& weights, const Backend& backend,
       const std::function<void(std::int64_t, std::int64_t)>& progress = {});
 
+  // The same weights (shared, not copied) computed by another backend, which must outlive the copy.
+  [[nodiscard]] Qwen3Model with_backend(const Backend& backend) const;
+  // Exchanges one weight of a layer for another of its shape; `module` as in "mlp.gate_proj". For
+  // fault injection.
+  void replace_weight(std::int64_t layer, std::string_view module, WeightMatrix weight);
+  [[nodiscard]] const WeightMatrix& weight(std::int64_t layer, std::string_view module) const {
+    return weight_of(layers_.at(static_cast<std::size_t>(layer)), module);
+  }
+
   // Runs `tokens` behind what `cache` holds and advances it. Returns the final-normed hidden states
   // [T, D]; a tap sees every module's output.
   [[nodiscard]] at::Tensor forward(std::span<const std::int64_t> tokens, KvCache& cache,
                                    const Tap& tap = {}) const;
   // f32 [n, vocab] of rows of forward()'s result.
-  [[nodiscard]] at::Tensor logits(const at::Tensor& hidden_TD) const;
+  [[nodiscard]] at::Tensor logits(const at::Tensor& hidden_TD, const Tap& tap = {}) const;
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
+  [[nodiscard]] const std::vector<DecoderLayer>& layers() const { return layers_; }
+  [[nodiscard]] const WeightMatrix& embed_tokens() const { return *embed_tokens_; }
+  // The embedding where it is tied.
+  [[nodiscard]] const WeightMatrix& lm_head() const {
+    return lm_head_ ? *lm_head_ : *embed_tokens_;
+  }
   [[nodiscard]] const Backend& backend() const { return *backend_; }
   // Bytes of all weights held.
   [[nodiscard]] std::int64_t weight_bytes() const;
@@ -59,6 +83,7 @@ class Qwen3Model {
   [[nodiscard]] std::int64_t decode_bytes() const;
 
  private:
+  friend class ForwardPass;
   Qwen3Model() = default;
   ModelConfig config_;
   const Backend* backend_ = nullptr;
@@ -67,6 +92,32 @@ class Qwen3Model {
   at::Tensor norm_;                      // [D]
   std::optional<WeightMatrix> lm_head_;  // [V, D]; absent when tied
   at::Tensor inv_freq_;                  // [E/2] f32
+};
+
+// One pass of T tokens at positions first .. first + T - 1, a stage at a time: embed(), layer() for
+// each layer in order, final_norm(). Qwen3Model::forward() is this from end to end; who compares
+// two passes runs them side by side, so that only one layer's values are ever held.
+class ForwardPass {
+ public:
+  // Borrows all but `tap`. Throws for ids that the model does not have.
+  ForwardPass(const Qwen3Model& model, std::span<const std::int64_t> tokens, KvCache& cache,
+              std::int64_t first, Tap tap);
+  [[nodiscard]] at::Tensor embed() const;                                            // [T, D]
+  [[nodiscard]] at::Tensor layer(std::int64_t index, const at::Tensor& x_TD) const;  // [T, D]
+  [[nodiscard]] at::Tensor final_norm(const at::Tensor& x_TD) const;                 // [T, D]
+
+ private:
+  [[nodiscard]] at::Tensor self_attention(const DecoderLayer& layer, const at::Tensor& x_TD,
+                                          std::int64_t index) const;
+  [[nodiscard]] at::Tensor mlp(const DecoderLayer& layer, const at::Tensor& x_TD,
+                               std::int64_t index) const;
+
+  const Qwen3Model& model_;
+  std::span<const std::int64_t> tokens_;
+  KvCache& cache_;
+  std::int64_t first_;
+  Tap tap_;
+  at::Tensor cos_TE_, sin_TE_;
 };
 
 }  // namespace qf

@@ -42,7 +42,8 @@ class WeightMatrix {
   [[nodiscard]] const at::Tensor& code_book() const { return code_book_; }
   [[nodiscard]] float global_scale() const { return global_scale_; }
 
-  // f32 [count, in]: rows [first, first + count) as the formula of the format gives them.
+  // f32 [count, in]: rows [first, first + count) as the formula of the format gives them. Not to be
+  // written into: of an f32 weight it is the weight itself.
   [[nodiscard]] at::Tensor dequantize_rows(std::int64_t first, std::int64_t count) const;
   [[nodiscard]] at::Tensor dequantize() const { return dequantize_rows(0, out_features_); }
   // f32 [n, in]: the rows that `ids` (i64 [n]) name, for embeddings.
