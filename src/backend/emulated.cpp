@@ -1,0 +1,73 @@
+#include "qwen3fp4/backend/emulated.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <limits>
+
+#include "qwen3fp4/kernels/fp4.h"
+#include "qwen3fp4/quant/quantize.h"
+
+namespace qf {
+
+namespace {
+
+at::Tensor token_scales(const at::Tensor& x_TI) {
+  const auto amax_T1 = x_TI.abs().amax(-1, /*keepdim=*/true);
+  // A scale of 0 would divide; an all-zero token needs none.
+  const auto scale_T1 =
+      (amax_T1 / (kE4M3Max * kE2M1Max)).clamp_min(std::numeric_limits<float>::min());
+  return scale_T1.masked_fill(at::isfinite(amax_T1).logical_not(),
+                              std::numeric_limits<float>::quiet_NaN());
+}
+
+}  // namespace
+
+QuantisedActivations::QuantisedActivations(const at::Tensor& x_TI)
+    : scale_T1(token_scales(x_TI)),
+      blocks(quantize_nvfp4((x_TI / scale_T1).nan_to_num(0, 0, 0),
+                            {.search = false, .two_level = false})) {}
+
+at::Tensor QuantisedActivations::dequantize() const { return blocks.dequantize() * scale_T1; }
+
+std::string EmulatedBackend::description() const {
+  return fmt::format("{}; emulated: {}, activations {}", inner_->description(),
+                     dtype_ == ComputeDtype::kBF16 ? "results rounded to bf16" : "fp32",
+                     linear_mode_ == LinearMode::kW4A4 ? "quantised to NVFP4" : "as they are");
+}
+
+at::Tensor EmulatedBackend::rounded(const at::Tensor& y) const {
+  return dtype_ == ComputeDtype::kBF16 ? y.to(at::kBFloat16).to(at::kFloat) : y;
+}
+
+at::Tensor EmulatedBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weight) const {
+  if (linear_mode_ == LinearMode::kW4A4 && weight.format() == WeightFormat::kNvfp4) {
+    return rounded(inner_->linear(QuantisedActivations(x_TI).dequantize(), weight));
+  }
+  return rounded(inner_->linear(x_TI, weight));
+}
+
+at::Tensor EmulatedBackend::rms_norm(const at::Tensor& x, const at::Tensor& weight,
+                                     double eps) const {
+  return rounded(inner_->rms_norm(x, weight, eps));
+}
+
+at::Tensor EmulatedBackend::apply_rope(const at::Tensor& x_THE, const at::Tensor& cos_TE,
+                                       const at::Tensor& sin_TE) const {
+  return rounded(inner_->apply_rope(x_THE, cos_TE, sin_TE));
+}
+
+at::Tensor EmulatedBackend::attention(const at::Tensor& q_THE, const at::Tensor& k_SKE,
+                                      const at::Tensor& v_SKE) const {
+  return rounded(inner_->attention(q_THE, k_SKE, v_SKE));
+}
+
+at::Tensor EmulatedBackend::swiglu(const at::Tensor& gate, const at::Tensor& up) const {
+  return rounded(inner_->swiglu(gate, up));
+}
+
+at::Tensor EmulatedBackend::add(const at::Tensor& a, const at::Tensor& b) const {
+  return rounded(inner_->add(a, b));
+}
+
+}  // namespace qf
