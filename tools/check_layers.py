@@ -15,7 +15,8 @@ BELOW = {
     "backend": ["base", "kernels", "quant"],
     "model": ["base", "kernels", "formats", "text", "quant", "backend"],
     "run": ["base", "kernels", "formats", "text", "quant", "backend", "model"],
-    "cli": ["base", "formats", "text", "quant", "backend", "model", "run"],
+    "check": ["base", "kernels", "formats", "quant", "backend", "model"],
+    "cli": ["base", "formats", "text", "quant", "backend", "model", "run", "check"],
 }
 NO_TORCH = {"base", "kernels", "formats", "text"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)

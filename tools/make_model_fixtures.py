@@ -5,7 +5,8 @@
     tools/make_model_fixtures.py [NAME...]
 
 A folder a model: config.json (in both spellings), model.dat, and expected.dat with ids [T], logits
-[T, vocab], 48 greedy tokens after them, and the inverse frequencies of RoPE. Two models are packed,
+[T, vocab], 48 greedy tokens after them, and the inverse frequencies of RoPE. TAPPED ones also get
+taps.safetensors with the output of every operation. Two models are packed,
 one as torchao and one as bitsandbytes does it, under the names that files in the wild have;
 transformers runs what these libraries dequantise.
 """
@@ -18,11 +19,15 @@ import numpy as np
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from torchao.prototype.mx_formats.nvfp4_tensor import NVFP4Tensor
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
+
+import dump_transformers_taps
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "tests/golden/model"
 SMALL = dict(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
              max_position_embeddings=128, rms_norm_eps=1e-6, eos_token_id=2)
+TAPPED = ("qwen3_tied_gqa4", "llama_tied_gqa3")
 CODES = {torch.float32: 6, torch.float16: 5, torch.bfloat16: 15, torch.int64: 4,
          torch.uint8: 0, torch.float8_e4m3fn: 101}
 
@@ -175,6 +180,9 @@ def make(name: str) -> None:
         "ids": ids[0], "logits": logits, "greedy": greedy,
         "inv_freq": model.model.rotary_emb.inv_freq,
         "attention_factor": torch.tensor(model.model.rotary_emb.attention_scaling)})
+    if name in TAPPED:
+        taps = dump_transformers_taps.run(model, ids[0], lambda module: module != "lm_head")
+        save_file(taps, folder / "taps.safetensors")
     print(f"{name}: seed {seed}, smallest greedy margin {margin:.1e} of the largest logit")
 
 

@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/real_model/smollm2.npz: what transformers answers for SmolLM2-135M-Instruct.
+"""Makes tests/golden/real_model: what transformers computes with SmolLM2-135M-Instruct.
 
     pip install torch==2.11.0 transformers==5.17.0 gguf accelerate
     tools/make_real_model_fixture.py .deps/SmolLM2-135M-Instruct.Q4_1.gguf
 
 The GGUF is dequantised to fp32 by transformers, so that the fixture judges our GGUF reader, the
 un-permutation of q and k, and the forward pass together. Kept: ids, 512 columns of the logits at every
-position, the log-sum-exp of every position (which any wrong column moves), and 48 greedy tokens.
+position, the log-sum-exp of every position (which any wrong column moves), and 48 greedy tokens
+(smollm2.npz); the outputs of all layers for the first three tokens (smollm2_taps.safetensors).
 """
 
 import pathlib
+import re
 import sys
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import dump_transformers_taps
 
 PROMPT = "Write one short sentence about UFO and you."
 
@@ -51,6 +56,11 @@ def main() -> None:
         largest=logits.abs().amax(-1).numpy(),
         greedy=answer.numpy(),
     )
+    taps = dump_transformers_taps.run(
+        model, ids[0, :3], lambda name: re.fullmatch(r"model\.(layers\.\d+|norm)", name)
+    )
+    del taps["logits"]
+    save_file(taps, out.parent / "smollm2_taps.safetensors")
     print(repr(text), tokenizer.decode(answer), f"smallest greedy margin {min(margins):.3g}", sep="\n")
 
 

@@ -40,6 +40,7 @@ void add_commands(CLI::App& app) {
   add_perplexity(app);
   add_dump(app);
   add_tokenize(app);
+  add_ab_check(app);
 }
 
 int run(int argc, char** argv) {

@@ -19,17 +19,21 @@
 
 namespace qf::cli {
 
-void bind(CLI::App& command, ModelOptions& options) {
+void bind_without_backend(CLI::App& command, ModelOptions& options) {
   command.add_option("--model", options.folder, "Model folder (from convert)")
       ->type_name("DIR")
-      ->capture_default_str();
-  command.add_option("--backend", options.backend, "What computes: reference, cpu, ...")
-      ->type_name("NAME")
       ->capture_default_str();
   command.add_option("--threads", options.threads, "Threads to compute with; 0: one a core")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   command.add_flag("--verbose", options.verbose, "Say on stderr what runs, and how");
+}
+
+void bind(CLI::App& command, ModelOptions& options) {
+  bind_without_backend(command, options);
+  command.add_option("--backend", options.backend, "What computes: reference, cpu, ...")
+      ->type_name("NAME")
+      ->capture_default_str();
 }
 
 LoadedModel load(const ModelOptions& options) {
@@ -48,7 +52,7 @@ LoadedModel load(const ModelOptions& options) {
   return {std::move(folder), std::move(backend), std::move(model)};
 }
 
-void bind(CLI::App& command, PromptOptions& options) {
+std::vector<CLI::Option*> bind(CLI::App& command, PromptOptions& options) {
   auto* text = command.add_option("--prompt", options.prompt.text, "The user's message")
                    ->type_name("TEXT")
                    ->capture_default_str();
@@ -62,11 +66,14 @@ void bind(CLI::App& command, PromptOptions& options) {
           ->type_name("IDS");
   text->excludes(file)->excludes(ids);
   file->excludes(ids);
-  command.add_option("--system", options.prompt.system, "System message before the prompt")
-      ->type_name("TEXT");
-  command.add_flag("--raw", options.prompt.raw, "The prompt is the whole text: no chat template");
-  command.add_flag("--no-think", options.prompt.no_think,
-                   "Answer without thinking first (hybrid Qwen3 models)");
+  auto* system =
+      command.add_option("--system", options.prompt.system, "System message before the prompt")
+          ->type_name("TEXT");
+  auto* raw = command.add_flag("--raw", options.prompt.raw,
+                               "The prompt is the whole text: no chat template");
+  auto* no_think = command.add_flag("--no-think", options.prompt.no_think,
+                                    "Answer without thinking first (hybrid Qwen3 models)");
+  return {text, file, ids, system, raw, no_think};
 }
 
 Prompt read(const PromptOptions& options) {

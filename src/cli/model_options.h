@@ -26,6 +26,8 @@ struct ModelOptions {
   bool verbose = false;
 };
 void bind(CLI::App& command, ModelOptions& options);
+// Without --backend, for commands that have another way to say it.
+void bind_without_backend(CLI::App& command, ModelOptions& options);
 
 struct LoadedModel {
   ModelFolder folder;
@@ -41,7 +43,8 @@ struct PromptOptions {
   std::string file;                // "-": stdin; empty: none
   std::optional<std::string> ids;  // "1,2,3"
 };
-void bind(CLI::App& command, PromptOptions& options);
+// Returns the options it added.
+std::vector<CLI::Option*> bind(CLI::App& command, PromptOptions& options);
 // With the file's text; one newline at its end is not part of the prompt.
 [[nodiscard]] Prompt read(const PromptOptions& options);
 

@@ -4,9 +4,11 @@
     check_real_model.py PROGRAM GGUF FIXTURE.npz WORK_FOLDER
 
 Converts the GGUF to fp32 and compares logits and 48 greedy tokens with the fixture
-(tools/make_real_model_fixture.py), then converts to NVFP4 and NF4 and judges both by KL against fp32.
+(tools/make_real_model_fixture.py), and the layers' outputs by ab-check; then converts to NVFP4 and NF4 and
+judges both by KL against fp32; then compares all paths with the reference by ab-check.
 """
 
+import itertools
 import json
 import pathlib
 import shutil
@@ -50,6 +52,12 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     }
 
 
+def paths() -> list[str]:
+    settings = (("reference", "cpu"), ("", ",prefill=token", ",prefill=half", ",cache=off"),
+                ("", ",dtype=bf16"), ("", ",linear=w4a4"))
+    return ["".join(words) for words in itertools.product(*settings)]
+
+
 def check(condition: bool, sentence: str) -> None:
     print(("ok    " if condition else "WRONG ") + sentence, flush=True)
     if not condition:
@@ -91,6 +99,10 @@ def main() -> None:
 
     text = work / "text.txt"
     text.write_text(TEXT)
+    for backend in ("reference", "cpu,prefill=token"):
+        run(program, "ab-check", "--model", work / "f32", "--a", backend, "--mode", "chained",
+            "--b-file", fixture.parent / "smollm2_taps.safetensors")
+        check(True, f"{backend}: ab-check with transformers' layers")
     for kind, bound in KL_BOUND.items():
         run(program, "convert", gguf, work / kind, "--format", kind)
         row = json.loads(
@@ -98,6 +110,9 @@ def main() -> None:
                 "--file", text, "--max-tokens", 96, "--context", 96, "--json")
         )
         check(0 < row["kl"]["mean"] <= bound, f"{kind}: KL {row['kl']['mean']:.3f}, top-1 {row['top1']}")
+    for path in paths():
+        run(program, "ab-check", "--model", work / "nvfp4", "--ids", "9690,198,12", "--b", path)
+        check(True, f"{path}: ab-check")
     shutil.rmtree(work)
 
 

@@ -1,0 +1,48 @@
+#include "activation_file.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+#include "qwen3fp4/base/error.h"
+
+namespace qf {
+
+ActivationFile::ActivationFile(const std::filesystem::path& path)
+    : name_(path.string()), file_(path) {
+  const auto ids = std::ranges::find(file_.entries(), "ids", &TensorInfo::name);
+  QF_CHECK(ids != file_.entries().end() && ids->type == DType::kI64 && ids->shape.size() == 1 &&
+               ids->shape[0] > 0,
+           "{}: expected activations with `ids` i64 [T] (from dump or "
+           "tools/dump_transformers_taps.py), found none",
+           name_);
+  ids_.resize(static_cast<std::size_t>(ids->shape[0]));
+  file_.read(*ids, std::as_writable_bytes(std::span(ids_)));
+}
+
+const TensorInfo* ActivationFile::find(const std::string& module) const {
+  for (const std::string& name : {module, std::string(module == "lm_head" ? "logits" : module)}) {
+    const auto found = std::ranges::find(file_.entries(), name, &TensorInfo::name);
+    if (found != file_.entries().end()) return &*found;
+  }
+  return nullptr;
+}
+
+at::Tensor ActivationFile::read(const std::string& module,
+                                const std::vector<std::int64_t>& shape) const {
+  const TensorInfo& entry = *find(module);
+  const auto type = entry.type == DType::kF32    ? at::kFloat
+                    : entry.type == DType::kBF16 ? at::kBFloat16
+                    : entry.type == DType::kF16  ? at::kHalf
+                                                 : at::kByte;
+  QF_CHECK(type != at::kByte && element_count(entry.shape) == element_count(shape),
+           "{}: {}: expected f32, bf16 or f16 values that fill {}, found {} {}", name_, module,
+           shape_text(shape), dtype_name(entry.type), shape_text(entry.shape));
+  auto values = at::empty(shape, type);
+  file_.read(entry, {static_cast<std::byte*>(values.mutable_data_ptr()), values.nbytes()});
+  return values.to(at::kFloat);
+}
+
+}  // namespace qf

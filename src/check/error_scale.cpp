@@ -1,0 +1,196 @@
+#include "error_scale.h"
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "qwen3fp4/backend/reference.h"
+#include "qwen3fp4/kernels/fp4.h"
+
+namespace qf {
+namespace {
+
+constexpr double kUnitF32 = 0x1p-24;
+constexpr double kUnitBF16 = 0x1p-8;
+constexpr double kUnitF16 = 0x1p-11;
+
+double square(double value) { return value * value; }
+
+double output_unit(ComputeDtype dtype) {
+  return dtype == ComputeDtype::kBF16 ? kUnitBF16 : kUnitF32;
+}
+
+// NVFP4's half steps as a weight of its own: the codes replaced by those of twice the half steps.
+at::Tensor nvfp4_half_steps(const WeightMatrix& weight) {
+  // Of the magnitudes 0 .5 1 1.5 2 3 4 6: to the farther neighbour; 6 may stand for up to 7.5.
+  constexpr std::array<std::uint8_t, 8> kTwiceHalfStep{1, 1, 1, 1, 2, 2, 4, 5};
+  static_assert(e2m1_to_float(1) == 0.5F && e2m1_to_float(2) == 1.0F && e2m1_to_float(4) == 2.0F &&
+                e2m1_to_float(5) == 3.0F);
+  auto table = at::empty({256}, at::kByte);
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    const unsigned low = kTwiceHalfStep[byte & 7U];
+    const unsigned high = kTwiceHalfStep[(byte >> 4U) & 7U];
+    table.mutable_data_ptr<std::uint8_t>()[byte] = static_cast<std::uint8_t>(low | (high << 4U));
+  }
+  const auto codes = table.index_select(0, weight.codes().flatten().to(at::kInt));
+  return WeightMatrix::nvfp4(codes.view(weight.codes().sizes()), weight.scales(),
+                             weight.global_scale())
+             .dequantize()
+             .abs() /
+         2;
+}
+
+at::Tensor nf4_half_steps(const WeightMatrix& weight) {
+  const auto book = weight.code_book().sort();
+  const auto values = std::get<0>(book);
+  const auto gaps = values.slice(0, 1) - values.slice(0, 0, -1);
+  const auto zero = at::zeros({1}, at::kFloat);
+  const auto wider = at::maximum(at::cat({gaps, zero}), at::cat({zero, gaps})) / 2;
+  auto steps = at::empty_like(weight.code_book());
+  steps.index_copy_(0, std::get<1>(book), wider);
+  return WeightMatrix::nf4(weight.codes(), weight.scales(), steps, weight.out_features(),
+                           weight.in_features(), weight.nf4_view().block)
+      .dequantize()
+      .abs();
+}
+
+// Half steps of embedding rows `y_TD`, without the whole table's: a packed row's are at most a
+// quarter of its largest value (NVFP4: 1.5 steps of a block that reaches at least 4 of them would
+// be more, but then code 6 is in use and amax is 6 steps).
+at::Tensor row_steps(const WeightMatrix& weight, const at::Tensor& y_TD) {
+  switch (weight.format()) {
+    case WeightFormat::kF32:
+      return y_TD.abs() * kUnitF32;
+    case WeightFormat::kF16:
+      return y_TD.abs() * kUnitF16;
+    case WeightFormat::kBF16:
+      return y_TD.abs() * kUnitBF16;
+    case WeightFormat::kNvfp4:
+    case WeightFormat::kNf4:
+      break;
+  }
+  return (y_TD.abs().amax(-1, /*keepdim=*/true) / 4).expand_as(y_TD);
+}
+
+ErrorScale linear_scale(const Operation& op, const at::Tensor& y, const Arithmetics& arithmetics,
+                        const WeightMatrix* other_weight) {
+  const at::Tensor& x_TI = op.inputs[0];
+  const auto squares_OI = op.weight->dequantize().square();
+  const auto terms_TO = at::mm(x_TI.square(), squares_OI.t());  // sum of squared products
+  const double additions = static_cast<double>(op.weight->in_features()) + 1;
+  auto variance = (terms_TO + y.square()) * (2 * additions * square(kUnitF32));
+  ErrorScale scale{.rounding = variance.sqrt_(), .quantisation = {}};
+  at::Tensor noise_TO;
+  if (arithmetics.quantised_activations && op.weight->format() == WeightFormat::kNvfp4) {
+    const QuantisedActivations quantised(x_TI);
+    const auto steps_TI = half_steps(quantised.blocks) * quantised.scale_T1;
+    noise_TO = at::mm(steps_TI.square(), squares_OI.t());
+  }
+  if (other_weight != nullptr) {
+    const auto steps_OI = half_steps(*op.weight).square_() + half_steps(*other_weight).square_();
+    const auto steps_TO = at::mm(x_TI.square(), steps_OI.t());
+    noise_TO = noise_TO.defined() ? noise_TO + steps_TO : steps_TO;
+  }
+  if (noise_TO.defined()) scale.quantisation = noise_TO.sqrt_();
+  return scale;
+}
+
+at::Tensor norm_rounding(const Operation& op, const at::Tensor& y) {
+  const double terms = static_cast<double>(op.inputs[0].size(-1));
+  return y.abs() * (std::sqrt(2.0) * kUnitF32 * (std::sqrt(terms) / 2 + 3));
+}
+
+at::Tensor rope_rounding(const Operation& op) {
+  const auto& x_THE = op.inputs[0];
+  const std::int64_t half = x_THE.size(2) / 2;
+  const auto cos_T1E = op.inputs[1].abs().unsqueeze(1);
+  const auto sin_T1E = op.inputs[2].abs().unsqueeze(1);
+  const auto partner = at::cat({x_THE.narrow(2, half, half), x_THE.narrow(2, 0, half)}, 2).abs_();
+  return (x_THE.abs() * cos_T1E + partner * sin_T1E) * (2 * std::sqrt(2.0) * kUnitF32);
+}
+
+at::Tensor attention_rounding(const Operation& op) {
+  const at::Tensor& q_THE = op.inputs[0];
+  const at::Tensor& k_SKE = op.inputs[1];
+  const at::Tensor& v_SKE = op.inputs[2];
+  const double width = static_cast<double>(q_THE.size(2));
+  const double positions = static_cast<double>(k_SKE.size(0));
+  const std::int64_t group = q_THE.size(1) / k_SKE.size(1);
+  // |score| <= largest_TH; its error scale; and twice that relative to every weight of the softmax.
+  const auto longest_key_K = k_SKE.square().sum(-1).sqrt_().amax(0);
+  const auto largest_TH = q_THE.square().sum(-1).sqrt_() *
+                          longest_key_K.repeat_interleave(group).unsqueeze(0) / std::sqrt(width);
+  const auto score_TH = largest_TH * (kUnitF32 * (std::sqrt(2 * width) + 1));
+  const auto weight_TH = at::expm1(score_TH * 2) + kUnitF32 * (std::sqrt(positions) + 6);
+  const auto magnitude_THE = ReferenceBackend().attention(q_THE, k_SKE, v_SKE.abs());
+  return magnitude_THE * weight_TH.unsqueeze(-1) * std::sqrt(2.0);
+}
+
+at::Tensor swiglu_rounding(const Operation& op, const at::Tensor& y) {
+  // exp underflows somewhere below -87, a little earlier or later by library.
+  const double tiny = 16 * static_cast<double>(std::numeric_limits<float>::min());
+  return y.abs() * (std::sqrt(2.0) * 8 * kUnitF32) + (op.inputs[1].abs() + 1) * tiny;
+}
+
+}  // namespace
+
+at::Tensor half_steps(const WeightMatrix& weight) {
+  switch (weight.format()) {
+    case WeightFormat::kNvfp4:
+      return nvfp4_half_steps(weight);
+    case WeightFormat::kNf4:
+      return nf4_half_steps(weight);
+    case WeightFormat::kF32:
+      return weight.dequantize().abs() * kUnitF32;
+    case WeightFormat::kF16:
+      return weight.dequantize().abs() * kUnitF16;
+    case WeightFormat::kBF16:
+      return weight.dequantize().abs() * kUnitBF16;
+  }
+  return {};
+}
+
+ErrorScale error_scale(const Operation& operation, const at::Tensor& y,
+                       const Arithmetics& arithmetics, const WeightMatrix* other_weight) {
+  ErrorScale scale;
+  switch (operation.kind) {
+    case OpKind::kEmbedding:
+      // Rows are copied, not computed: no arithmetic rounds them.
+      scale.rounding = at::zeros_like(y);
+      if (other_weight != nullptr) {
+        scale.quantisation = row_steps(*operation.weight, y) + row_steps(*other_weight, y);
+      }
+      return scale;
+    case OpKind::kLinear:
+      scale = linear_scale(operation, y, arithmetics, other_weight);
+      break;
+    case OpKind::kNorm:
+      scale.rounding = norm_rounding(operation, y);
+      break;
+    case OpKind::kRope:
+      scale.rounding = rope_rounding(operation);
+      break;
+    case OpKind::kAttention:
+      scale.rounding = attention_rounding(operation);
+      break;
+    case OpKind::kSwiglu:
+      scale.rounding = swiglu_rounding(operation, y);
+      break;
+    case OpKind::kAdd:
+      scale.rounding = y.abs() * (std::sqrt(2.0) * kUnitF32);
+      break;
+  }
+  // A result rounded once more is off by one unit at most, not by chance: a quarter, so that eight
+  // scales are two units.
+  for (const ComputeDtype dtype : {arithmetics.a, arithmetics.b}) {
+    if (dtype != ComputeDtype::kF32) {
+      scale.rounding = scale.rounding + y.abs() * (output_unit(dtype) / 4);
+    }
+  }
+  return scale;
+}
+
+}  // namespace qf

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "operation.h"
+#include "qwen3fp4/backend/emulated.h"
+
+namespace qf {
+
+// What may differ between two computations of the same operation on the same inputs.
+struct Arithmetics {
+  ComputeDtype a = ComputeDtype::kF32;
+  ComputeDtype b = ComputeDtype::kF32;
+  // One of them quantises the inputs of linears with NVFP4 weights to NVFP4.
+  bool quantised_activations = false;
+};
+
+// How far two correct results of one operation may be apart, element by element (doc/ab_check.md
+// derives each formula). `rounding`: scale of the accumulated rounding errors. `quantisation`:
+// scale of the errors of values that were rounded to few bits; undefined where there are none.
+// Both f32 of the result's shape.
+struct ErrorScale {
+  at::Tensor rounding;
+  at::Tensor quantisation;
+};
+
+// `y`: the operation's result. `other_weight`: path b's weight where it is not the same tensor.
+[[nodiscard]] ErrorScale error_scale(const Operation& operation, const at::Tensor& y,
+                                     const Arithmetics& arithmetics,
+                                     const WeightMatrix* other_weight);
+
+// f32 [out, in]: half the distance to the next value that the format can hold, 1.5 code steps where
+// the largest code may have clipped.
+[[nodiscard]] at::Tensor half_steps(const WeightMatrix& weight);
+
+}  // namespace qf

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string_view>
+#include <vector>
+
+#include "qwen3fp4/backend/backend.h"
+
+namespace qf {
+
+enum class OpKind { kEmbedding, kLinear, kNorm, kRope, kAttention, kSwiglu, kAdd };
+
+// What produced a tap's value, and from what.
+struct Operation {
+  OpKind kind = OpKind::kEmbedding;
+  // kLinear: x [T, I]. kNorm: x, weight. kRope: x [T, H, E], cos, sin [T, E]. kAttention: q [T, H,
+  // E], k, v [S, K, E]. kSwiglu: gate, up. kAdd: a, b.
+  std::vector<at::Tensor> inputs = {};
+  const WeightMatrix* weight = nullptr;  // kLinear
+  double eps = 0;                        // kNorm
+};
+
+// Passes everything on to `inner` and remembers the last operation. A tap that follows is its
+// output's.
+class RecordingBackend final : public Backend {
+ public:
+  explicit RecordingBackend(const Backend& inner) : inner_(inner) {}
+  [[nodiscard]] std::string_view name() const override { return inner_.name(); }
+  [[nodiscard]] std::string description() const override { return inner_.description(); }
+  [[nodiscard]] const Operation& last() const { return last_; }
+
+  [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,
+                                  const WeightMatrix& weight) const override {
+    last_ = {.kind = OpKind::kLinear, .inputs = {x_TI}, .weight = &weight};
+    return inner_.linear(x_TI, weight);
+  }
+  [[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight,
+                                    double eps) const override {
+    last_ = {.kind = OpKind::kNorm, .inputs = {x, weight}, .eps = eps};
+    return inner_.rms_norm(x, weight, eps);
+  }
+  [[nodiscard]] at::Tensor apply_rope(const at::Tensor& x_THE, const at::Tensor& cos_TE,
+                                      const at::Tensor& sin_TE) const override {
+    last_ = {.kind = OpKind::kRope, .inputs = {x_THE, cos_TE, sin_TE}};
+    return inner_.apply_rope(x_THE, cos_TE, sin_TE);
+  }
+  [[nodiscard]] at::Tensor attention(const at::Tensor& q_THE, const at::Tensor& k_SKE,
+                                     const at::Tensor& v_SKE) const override {
+    last_ = {.kind = OpKind::kAttention, .inputs = {q_THE, k_SKE, v_SKE}};
+    return inner_.attention(q_THE, k_SKE, v_SKE);
+  }
+  [[nodiscard]] at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) const override {
+    last_ = {.kind = OpKind::kSwiglu, .inputs = {gate, up}};
+    return inner_.swiglu(gate, up);
+  }
+  [[nodiscard]] at::Tensor add(const at::Tensor& a, const at::Tensor& b) const override {
+    last_ = {.kind = OpKind::kAdd, .inputs = {a, b}};
+    return inner_.add(a, b);
+  }
+
+ private:
+  const Backend& inner_;
+  mutable Operation last_;
+};
+
+}  // namespace qf

@@ -1,0 +1,98 @@
+#include "qwen3fp4/check/path.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "qwen3fp4/base/error.h"
+
+namespace qf {
+namespace {
+
+constexpr std::string_view kGrammar =
+    "BACKEND[,prefill=whole|token|half][,cache=on|off][,dtype=fp32|bf16][,linear=w4a16|w4a4]";
+
+bool apply_setting(PathSpec& path, std::string_view setting) {
+  if (setting == "prefill=whole") {
+    path.schedule = Schedule::kWhole;
+  } else if (setting == "prefill=token") {
+    path.schedule = Schedule::kToken;
+  } else if (setting == "prefill=half") {
+    path.schedule = Schedule::kHalf;
+  } else if (setting == "cache=off") {
+    path.schedule = Schedule::kReplay;
+  } else if (setting == "dtype=fp32") {
+    path.dtype = ComputeDtype::kF32;
+  } else if (setting == "dtype=bf16") {
+    path.dtype = ComputeDtype::kBF16;
+  } else if (setting == "linear=w4a16") {
+    path.linear = LinearMode::kW4A16;
+  } else if (setting == "linear=w4a4") {
+    path.linear = LinearMode::kW4A4;
+  } else {
+    return setting == "cache=on";
+  }
+  return true;
+}
+
+}  // namespace
+
+PathSpec parse_path(std::string_view text, std::string_view flag) {
+  PathSpec path;
+  std::vector<std::string_view> words;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    words.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  path.backend = words.front();
+  if (std::ranges::find(backend_names(), path.backend) == backend_names().end()) {
+    fail(ExitCode::kUsage, "{}: unknown backend '{}': this build has {}; a path is {}", flag,
+         path.backend, fmt::join(backend_names(), ", "), kGrammar);
+  }
+  bool replay = false;
+  for (const std::string_view setting : std::span(words).subspan(1)) {
+    if (!apply_setting(path, setting)) {
+      fail(ExitCode::kUsage, "{}: expected a path {}, found '{}' in it", flag, kGrammar, setting);
+    }
+    replay = replay || setting == "cache=off";
+  }
+  if (replay) path.schedule = Schedule::kReplay;  // in whatever order they were given
+  return path;
+}
+
+std::string path_text(const PathSpec& path) {
+  std::string text = path.backend;
+  if (path.schedule == Schedule::kToken) text += ",prefill=token";
+  if (path.schedule == Schedule::kHalf) text += ",prefill=half";
+  if (path.schedule == Schedule::kReplay) text += ",cache=off";
+  if (path.dtype == ComputeDtype::kBF16) text += ",dtype=bf16";
+  if (path.linear == LinearMode::kW4A4) text += ",linear=w4a4";
+  return text;
+}
+
+std::vector<PathSpec> shipped_paths() {
+  std::vector<PathSpec> paths;
+  for (const std::string_view backend : backend_names()) {
+    for (const Schedule schedule :
+         {Schedule::kWhole, Schedule::kToken, Schedule::kHalf, Schedule::kReplay}) {
+      for (const ComputeDtype dtype : {ComputeDtype::kF32, ComputeDtype::kBF16}) {
+        for (const LinearMode linear : {LinearMode::kW4A16, LinearMode::kW4A4}) {
+          paths.push_back({std::string(backend), schedule, dtype, linear});
+        }
+      }
+    }
+  }
+  return paths;
+}
+
+std::unique_ptr<Backend> make_backend(const PathSpec& path) {
+  auto backend = make_backend(path.backend);
+  if (path.dtype == ComputeDtype::kF32 && path.linear == LinearMode::kW4A16) return backend;
+  return std::make_unique<EmulatedBackend>(std::move(backend), path.dtype, path.linear);
+}
+
+}  // namespace qf

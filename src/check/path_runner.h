@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "qwen3fp4/check/path.h"
+#include "qwen3fp4/model/kv_cache.h"
+#include "qwen3fp4/model/qwen3_model.h"
+
+namespace qf {
+
+// A tap of rows (tokens) first, first + 1, ... of the sequence; returns what the pass goes on with.
+using RowTap =
+    std::function<at::Tensor(std::string_view module, std::int64_t first, const at::Tensor& rows)>;
+
+// Takes a sequence through a model in the pieces of a schedule, all pieces through one stage before
+// the next: stage 0 is the embedding, 1 .. L the layers, L + 1 the final norm and the head.
+class PathRunner {
+ public:
+  // Borrows `model` (with its backend) and `ids`.
+  PathRunner(const Qwen3Model& model, Schedule schedule, std::span<const std::int64_t> ids,
+             RowTap tap);
+  [[nodiscard]] static std::int64_t stages(const Qwen3Model& model) {
+    return model.config().num_hidden_layers + 2;
+  }
+  // Stages in order, each once. `before_piece` is told the position of each piece's first token.
+  void run(std::int64_t stage, const std::function<void(std::int64_t)>& before_piece = {});
+
+ private:
+  struct Piece {
+    std::int64_t first;
+    std::unique_ptr<ForwardPass> pass;
+    Tap tap;
+    at::Tensor x_TD;
+  };
+  void add_piece(KvCache& cache, std::int64_t first, std::int64_t count);
+
+  const Qwen3Model& model_;
+  std::span<const std::int64_t> ids_;
+  RowTap tap_;
+  std::vector<std::unique_ptr<KvCache>> caches_;
+  std::vector<Piece> pieces_;
+};
+
+}  // namespace qf

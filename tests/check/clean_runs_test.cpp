@@ -1,0 +1,85 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <string>
+
+#include "qwen3fp4/check/ab_check.h"
+#include "random_model.h"
+
+namespace qf {
+namespace {
+
+using test::random_ids;
+using test::RandomModel;
+
+constexpr WeightFormat kFormats[] = {WeightFormat::kNvfp4, WeightFormat::kNf4, WeightFormat::kF32,
+                                     WeightFormat::kBF16};
+
+std::string describe(const AbReport& report) {
+  std::string text = report.finding ? report.finding->module + ": " + report.finding->evidence : "";
+  for (const auto* taps : {&report.isolated, &report.chained}) {
+    for (const TapResult& tap : *taps) {
+      if (!tap.within()) {
+        text += fmt::format("\n{} {} misfit {} relative L2 {} bound {}",
+                            taps == &report.isolated ? "isolated" : "chained", tap.module,
+                            tap.misfit, tap.statistics.relative_l2, tap.bound);
+      }
+    }
+  }
+  return text;
+}
+
+// Bounds are derived in doc/ab_check.md; nothing here was used to choose them.
+TEST(CleanRuns, AThousandRaiseNoAlarm) {
+  const auto paths = shipped_paths();
+  std::mt19937 random(20261124);
+  double worst = 0;
+  for (std::uint32_t run = 0; run < 1000; ++run) {
+    const RandomModel random_model{.seed = run,
+                                   .layers = 1 + static_cast<std::int64_t>(random() % 3),
+                                   .format = kFormats[random() % 4]};
+    const Qwen3Model model = random_model.make();
+    const auto ids = random_ids(model, 1 + static_cast<std::int64_t>(random() % 9), run);
+    const PathSpec& path = paths[run % paths.size()];
+    const AbReport report = ab_check({.model = &model, .path = {.backend = "reference"}},
+                                     {.model = &model, .path = path}, ids, {.seed = run});
+    ASSERT_FALSE(report.finding) << "run " << run << ", " << path_text(path) << describe(report);
+    ASSERT_FALSE(report.isolated.empty());
+    ASSERT_EQ(report.isolated.size(), report.chained.size());
+    for (const TapResult& tap : report.chained) worst = std::max(worst, tap.misfit);
+  }
+  RecordProperty("worst_chained_misfit", std::to_string(worst));
+}
+
+TEST(CleanRuns, AnyPathMayBeTheReference) {
+  const Qwen3Model model = RandomModel{.seed = 7, .layers = 2}.make();
+  const auto ids = random_ids(model, 6, 7);
+  const auto paths = shipped_paths();
+  for (std::size_t a = 0; a < paths.size(); ++a) {
+    for (const std::size_t distance : {1, 2, 5, 16}) {
+      const PathSpec& b = paths[(a + distance) % paths.size()];
+      const AbReport report =
+          ab_check({.model = &model, .path = paths[a]}, {.model = &model, .path = b}, ids, {});
+      EXPECT_FALSE(report.finding)
+          << path_text(paths[a]) << " and " << path_text(b) << describe(report);
+    }
+  }
+}
+
+TEST(CleanRuns, TheSameModelInTwoFormatsDiffersByItsFormats) {
+  for (std::uint32_t seed = 0; seed < 20; ++seed) {
+    const Qwen3Model dense = RandomModel{.seed = seed, .format = WeightFormat::kF32}.make();
+    const auto ids = random_ids(dense, 8, seed);
+    for (const WeightFormat format : kFormats) {
+      const Qwen3Model other = RandomModel{.seed = seed, .format = format}.make();
+      const AbReport report = ab_check({.model = &dense, .path = {.backend = "reference"}},
+                                       {.model = &other, .path = {.backend = "cpu"}}, ids, {});
+      EXPECT_FALSE(report.finding) << weight_format_name(format) << describe(report);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qf

@@ -1,0 +1,197 @@
+// What ab_check says about deviations that no injected fault makes, and about its options.
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/check/ab_check.h"
+#include "qwen3fp4/check/scale_check.h"
+#include "random_model.h"
+
+namespace qf {
+namespace {
+
+using test::random_ids;
+using test::RandomModel;
+using ::testing::HasSubstr;
+
+// b's weight of layer 1's up_proj is what `change` makes of a's.
+template <class Change>
+AbReport compare_changed(const Change& change) {
+  const Qwen3Model a = RandomModel{.seed = 5, .format = WeightFormat::kF32}.make();
+  Qwen3Model b = a;
+  auto values = b.weight(1, "mlp.up_proj").dequantize().clone();
+  b.replace_weight(1, "mlp.up_proj", WeightMatrix::dense(change(values)));
+  // Formats alike and values not: half a unit of f32 is all that is allowed.
+  return ab_check({.model = &a, .path = {.backend = "reference"}},
+                  {.model = &b, .path = {.backend = "cpu"}}, random_ids(a, 7, 5), {});
+}
+
+void expect_finding(const AbReport& report, FaultClass fault_class, const char* evidence) {
+  ASSERT_TRUE(report.finding);
+  EXPECT_EQ(report.finding->module, "model.layers.1.mlp.up_proj");
+  EXPECT_EQ(report.finding->layer, 1);
+  EXPECT_EQ(fault_class_name(report.finding->fault_class), fault_class_name(fault_class));
+  EXPECT_THAT(report.finding->evidence, HasSubstr(evidence));
+}
+
+TEST(Judgement, AFactorThatNobodyKnowsIsAScaleFactor) {
+  expect_finding(compare_changed([](const at::Tensor& w) { return w * 1.01; }),
+                 FaultClass::kScaleFactor, "1.01-fold");
+}
+
+TEST(Judgement, RowsInAnotherOrderAreAPermutation) {
+  expect_finding(compare_changed([](const at::Tensor& w) { return w.flip(0); }),
+                 FaultClass::kLayoutPermutation, "in another order");
+}
+
+TEST(Judgement, OtherWeightsAreOtherWeights) {
+  expect_finding(
+      compare_changed([](const at::Tensor& w) { return w + 0.1 * at::randn(w.sizes()); }),
+      FaultClass::kWeights, "no known mistake");
+}
+
+TEST(Judgement, AnInfiniteWeightIsNotMistakenForAnOverflow) {
+  const auto report = compare_changed([](at::Tensor w) {
+    w[3][2] = std::numeric_limits<float>::infinity();
+    return w;
+  });
+  ASSERT_TRUE(report.finding);
+  EXPECT_EQ(report.finding->module, "model.layers.1.mlp.up_proj");
+  EXPECT_NE(report.finding->fault_class, FaultClass::kDtype);
+}
+
+TEST(Judgement, StatisticsAreWhatTheySay) {
+  const auto report = compare_changed([](const at::Tensor& w) { return w * 2; });
+  const auto tap =
+      std::ranges::find(report.isolated, "model.layers.1.mlp.up_proj", &TapResult::module);
+  ASSERT_NE(tap, report.isolated.end());
+  EXPECT_NEAR(tap->statistics.scale, 2, 1e-6);
+  EXPECT_NEAR(tap->statistics.cosine, 1, 1e-9);
+  EXPECT_NEAR(tap->statistics.relative_l2, 1, 1e-6);
+  EXPECT_NEAR(tap->statistics.max_got, 2 * tap->statistics.max_ref, 1e-5);
+  EXPECT_NEAR(tap->statistics.max_diff, tap->statistics.max_ref, 1e-5);
+  EXPECT_FALSE(tap->within());
+  EXPECT_EQ(tap->shape.size(), 2U);
+}
+
+TEST(Judgement, LayersAndCallsLimitWhatIsCompared) {
+  const Qwen3Model model = RandomModel{.seed = 9}.make();
+  const auto ids = random_ids(model, 4, 9);
+  const AbSide side{.model = &model, .path = {.backend = "cpu"}};
+  const AbReport one = ab_check(side, side, ids, {.layers = {1}});
+  ASSERT_FALSE(one.isolated.empty());
+  for (const TapResult& tap : one.isolated) EXPECT_EQ(tap.layer, 1);
+  const AbReport five = ab_check(side, side, ids, {.max_calls = 5});
+  EXPECT_EQ(five.isolated.size(), 5U);
+  EXPECT_EQ(five.chained.size(), 5U);
+  EXPECT_TRUE(five.stopped_early);
+  EXPECT_THROW((void)ab_check(side, side, ids, {.layers = {3}}), Error);
+  EXPECT_TRUE(ab_check(side, side, ids, {.mode = AbMode::kIsolated}).chained.empty());
+  EXPECT_TRUE(ab_check(side, side, ids, {.mode = AbMode::kChained}).isolated.empty());
+}
+
+TEST(Judgement, AnExplosionEndsTheChainedComparison) {
+  const Qwen3Model model = RandomModel{.seed = 9}.make();
+  const auto ids = random_ids(model, 4, 9);
+  const auto injection = parse_injection("tensor-scale-dropped:0:self_attn.v_proj", model, 0);
+  const AbReport report =
+      ab_check({.model = &model, .path = {.backend = "reference"}},
+               {.model = &model, .path = {.backend = "cpu"}, .injection = &injection}, ids,
+               {.explosion_rel = 10});
+  EXPECT_TRUE(report.exploded);
+  EXPECT_EQ(report.chained.back().module, "model.layers.0.self_attn.v_proj");
+  EXPECT_GT(report.isolated.size(), report.chained.size());
+}
+
+TEST(Judgement, ChainedAloneSaysWhereToLook) {
+  const Qwen3Model model = RandomModel{.seed = 9}.make();
+  const auto injection = parse_injection("nibbles-swapped:1:mlp.down_proj", model, 0);
+  const AbReport report =
+      ab_check({.model = &model, .path = {.backend = "reference"}},
+               {.model = &model, .path = {.backend = "cpu"}, .injection = &injection},
+               random_ids(model, 4, 9), {.mode = AbMode::kChained});
+  ASSERT_TRUE(report.finding);
+  EXPECT_EQ(report.finding->module, "model.layers.1.mlp.down_proj");
+  EXPECT_THAT(report.finding->evidence, HasSubstr("--mode isolated"));
+}
+
+TEST(Paths, AreReadAsTheyAreWritten) {
+  for (const PathSpec& path : shipped_paths()) EXPECT_EQ(parse_path(path_text(path), "--a"), path);
+  EXPECT_EQ(parse_path("cpu,cache=off,prefill=whole", "--a").schedule, Schedule::kReplay);
+  for (const char* wrong :
+       {"", "gpu", "cpu,", "cpu,prefill=all", "cpu,,cache=off", "cpu,dtype=fp16"}) {
+    try {
+      (void)parse_path(wrong, "--a");
+      ADD_FAILURE() << wrong;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUsage) << wrong;
+      EXPECT_THAT(error.what(), HasSubstr("--a: "));
+    }
+  }
+}
+
+TEST(Injections, AreRefusedWhereTheyCannotStrike) {
+  const Qwen3Model dense = RandomModel{.seed = 2, .format = WeightFormat::kBF16}.make();
+  for (const char* wrong : {"no-such-fault", "nibbles-swapped", "rope-base:3", "rope-base:-1",
+                            "rope-base:x", "rope-base:0:mlp.up_proj", "", "norm-skipped:0:mlp"}) {
+    EXPECT_THROW((void)parse_injection(wrong, dense, 0), Error) << wrong;
+  }
+  const auto drawn = parse_injection("rope-base", dense, 17);
+  EXPECT_EQ(drawn.layer, parse_injection("rope-base", dense, 17).layer);
+  EXPECT_EQ(parse_injection("rope-base::self_attn.k_rope", dense, 1).module, "self_attn.k_rope");
+}
+
+TEST(ScaleCheck, PassesForEveryBackendAndFormat) {
+  const auto rows = scale_check(RandomModel{.seed = 3}.make());
+  for (const ScaleCheckRow& row : rows) EXPECT_TRUE(row.passed()) << row.what << " " << row.max_abs;
+  EXPECT_GE(rows.size(), 3 * 7 * 2U + 2 * 2 * 10U);
+}
+
+// A backend that reads every weight wrongly in one way.
+class Misreader final : public Backend {
+ public:
+  explicit Misreader(std::string_view how) : how_(how) {}
+  [[nodiscard]] std::string_view name() const override { return how_; }
+  [[nodiscard]] std::string description() const override { return "wrong"; }
+  [[nodiscard]] at::Tensor linear(const at::Tensor& x, const WeightMatrix& weight) const override {
+    return at::mm(x, misread(weight).t());
+  }
+
+ private:
+  [[nodiscard]] at::Tensor misread(const WeightMatrix& weight) const {
+    if (weight.format() != WeightFormat::kNvfp4) return weight.dequantize();
+    const auto& scales = weight.scales();
+    const auto with = [&](const at::Tensor& other) {
+      return WeightMatrix::nvfp4(weight.codes(), other, weight.global_scale()).dequantize();
+    };
+    if (how_ == "integers") return with(scales.to(at::kFloat));
+    if (how_ == "no subnormals") return with(scales.masked_fill(scales < 8, 0));
+    if (how_ == "exponent 15") return with(scales.masked_fill(scales >= 0x78, 0x7F));
+    if (how_ == "one scale a row")
+      return with(scales.narrow(1, 0, 1).expand_as(scales).contiguous());
+    return weight.dequantize() * (how_ == "twice" ? 2 : 1);
+  }
+  std::string_view how_;
+};
+
+TEST(ScaleCheck, KnownLayersTellMisreadersApart) {
+  const auto failed = [](std::string_view how) {
+    std::int64_t count = 0;
+    for (const auto& row : check_known_layers(Misreader(how))) count += row.passed() ? 0 : 1;
+    return count;
+  };
+  EXPECT_EQ(failed("none"), 0);
+  EXPECT_EQ(failed("integers"), 2 * 8);  // all but the scale 0
+  EXPECT_EQ(failed("no subnormals"), 2 * 2);
+  EXPECT_EQ(failed("exponent 15"), 2 * 2);
+  EXPECT_EQ(failed("one scale a row"), 2 * 2);  // the two rows of unlike blocks
+  EXPECT_EQ(failed("twice"), 2 * 8);
+}
+
+}  // namespace
+}  // namespace qf

@@ -1,0 +1,139 @@
+// The command line of `ab-check`, by running the program on tiny models.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "program.h"
+#include "qwen3fp4/base/file.h"
+
+namespace qf::test {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Words = std::vector<std::string>;
+
+class AbCheckCommand : public ::testing::Test {
+ protected:
+  AbCheckCommand() { TinyModel{}.write(model_); }
+  [[nodiscard]] Finished check(const Words& more) const {
+    Words words{"ab-check", "--model", model_.string(), "--prompt", "tide"};
+    words.insert(words.end(), more.begin(), more.end());
+    return run_program(words);
+  }
+  [[nodiscard]] std::filesystem::path path(const std::string& name) const {
+    return folder_.path() / name;
+  }
+
+ private:
+  TemporaryFolder folder_;
+
+ protected:
+  std::filesystem::path model_ = folder_.path() / "model";
+};
+
+TEST_F(AbCheckCommand, ComparesTheFastestPathWithTheReference) {
+  const auto done = check({});
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_THAT(done.out, HasSubstr("ref: reference ("));
+  EXPECT_THAT(done.out, HasSubstr("got: cpu,prefill=half ("));
+  EXPECT_THAT(done.out, HasSubstr("within bounds: "));
+  EXPECT_THAT(done.out, Not(HasSubstr("out of bounds")));
+  EXPECT_THAT(done.out, Not(HasSubstr("q_proj")));  // of each layer one line
+  EXPECT_THAT(check({"--all-taps"}).out, HasSubstr("model.layers.1.self_attn.q_proj"));
+}
+
+TEST_F(AbCheckCommand, NamesTheFaultAndFails) {
+  const auto done = check({"--inject", "norm-skipped:1:post_attention_layernorm"});
+  EXPECT_EQ(done.exit_code, 1);
+  EXPECT_THAT(
+      done.out,
+      HasSubstr("first layer out of bounds: model.layers.1.post_attention_layernorm; likely "
+                "norm: b computes as if the norm were skipped"));
+  EXPECT_THAT(done.err,
+              HasSubstr("ab-check: model.layers.1.post_attention_layernorm is out of bounds"));
+}
+
+TEST_F(AbCheckCommand, JsonHoldsEveryTap) {
+  const auto done = check({"--inject", "rope-interleaved:0:self_attn.k_rope", "--json"});
+  EXPECT_EQ(done.exit_code, 1);
+  const auto json = nlohmann::json::parse(done.out);
+  EXPECT_EQ(json["within"], false);
+  EXPECT_EQ(json["finding"]["module"], "model.layers.0.self_attn.k_rope");
+  EXPECT_EQ(json["finding"]["layer"], 0);
+  EXPECT_EQ(json["finding"]["class"], "RoPE");
+  EXPECT_EQ(json["layers"], 2);
+  ASSERT_EQ(json["isolated"].size(), 1 + 2 * 17U + 2);
+  EXPECT_EQ(json["isolated"][0]["module"], "model.embed_tokens");
+  EXPECT_EQ(json["isolated"][0].size(), 16U);
+}
+
+TEST_F(AbCheckCommand, HtmlIsWholeAndLoadsNothing) {
+  const auto page = path("report.html");
+  ASSERT_EQ(check({"--html", page.string()}).exit_code, 0);
+  const auto text = read_text_file(page);
+  EXPECT_THAT(text, HasSubstr("</html>"));
+  EXPECT_THAT(text, HasSubstr("model.layers.1.mlp.swiglu"));
+  EXPECT_THAT(text, Not(HasSubstr("http")));
+  EXPECT_THAT(text, Not(HasSubstr("src=")));
+  const auto unwritable = check({"--html", path("no/such/folder.html").string()});
+  EXPECT_EQ(unwritable.exit_code, 4);
+}
+
+TEST_F(AbCheckCommand, TwoModelsAndAFileOfActivations) {
+  TinyModel{.seed = 2}.write(path("other"));
+  const auto other = check({"--model-b", path("other").string()});
+  EXPECT_EQ(other.exit_code, 1);
+  EXPECT_THAT(other.out,
+              HasSubstr("first layer out of bounds: model.embed_tokens; likely weights"));
+
+  const auto file = path("taps.safetensors").string();
+  ASSERT_EQ(
+      run_program({"dump", "--model", model_.string(), "--taps", ".", "--out", file}).exit_code, 0);
+  const Words compare{"ab-check", "--model", model_.string(), "--a", "cpu", "--b-file", file};
+  EXPECT_EQ(run_program(compare).exit_code, 0);
+  Words with_prompt = compare;
+  with_prompt.insert(with_prompt.end(), {"--ids", "1"});
+  EXPECT_EQ(run_program(with_prompt).exit_code, 2);
+}
+
+TEST_F(AbCheckCommand, ScaleCheckIsExact) {
+  const auto done = check({"--scale-check"});
+  EXPECT_EQ(done.exit_code, 2);  // a prompt has nothing to do with it
+  const auto alone = run_program({"ab-check", "--model", model_.string(), "--scale-check"});
+  EXPECT_EQ(alone.exit_code, 0) << alone.err;
+  EXPECT_THAT(alone.out, HasSubstr("scale check: 40 of 40 exact"));
+}
+
+TEST_F(AbCheckCommand, ListsItsFaults) {
+  const auto done = run_program({"ab-check", "--inject", "list"});
+  EXPECT_EQ(done.exit_code, 0);
+  EXPECT_THAT(done.out, HasSubstr("fp16-overflow"));
+  EXPECT_EQ(
+      nlohmann::json::parse(run_program({"ab-check", "--inject", "list", "--json"}).out).size(),
+      17U);
+}
+
+TEST_F(AbCheckCommand, WrongUsageIsOneSentence) {
+  for (const Words& wrong : std::vector<Words>{{"--a", "gpu"},
+                                               {"--b", "cpu,prefill=some"},
+                                               {"--layers", "3-1"},
+                                               {"--layers", "0,9"},
+                                               {"--layers", "0-99999999999"},
+                                               {"--inject", "rope"},
+                                               {"--inject", "nibbles-swapped"},
+                                               {"--mode", "all"},
+                                               {"--ab-max-calls", "0"},
+                                               {"--explosion-rel", "-1"}}) {
+    const auto done = check(wrong);
+    EXPECT_EQ(done.exit_code, 2) << wrong[0] << " " << wrong[1];
+    EXPECT_EQ(std::ranges::count(done.err, '\n'), 1) << done.err;
+    EXPECT_EQ(done.out, "");
+  }
+}
+
+}  // namespace
+}  // namespace qf::test
