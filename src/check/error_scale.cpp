@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -75,11 +76,23 @@ at::Tensor row_steps(const WeightMatrix& weight, const at::Tensor& y_TD) {
   return (y_TD.abs().amax(-1, /*keepdim=*/true) / 4).expand_as(y_TD);
 }
 
+// x_TI times the squares of the weight, which are unpacked a tile of rows at a time.
+at::Tensor times_squared_weight(const at::Tensor& x_TI, const WeightMatrix& weight) {
+  constexpr std::int64_t kTileRows = 2048;
+  const std::int64_t outputs = weight.out_features();
+  auto y_TO = at::empty({x_TI.size(0), outputs}, at::kFloat);
+  for (std::int64_t first = 0; first < outputs; first += kTileRows) {
+    const std::int64_t count = std::min(kTileRows, outputs - first);
+    const auto squares = weight.dequantize_rows(first, count).square();
+    y_TO.narrow(1, first, count).copy_(at::mm(x_TI, squares.t()));
+  }
+  return y_TO;
+}
+
 ErrorScale linear_scale(const Operation& op, const at::Tensor& y, const Arithmetics& arithmetics,
                         const WeightMatrix* other_weight) {
   const at::Tensor& x_TI = op.inputs[0];
-  const auto squares_OI = op.weight->dequantize().square();
-  const auto terms_TO = at::mm(x_TI.square(), squares_OI.t());  // sum of squared products
+  const auto terms_TO = times_squared_weight(x_TI.square(), *op.weight);
   const double additions = static_cast<double>(op.weight->in_features()) + 1;
   auto variance = (terms_TO + y.square()) * (2 * additions * square(kUnitF32));
   ErrorScale scale{.rounding = variance.sqrt_(), .quantisation = {}};
@@ -87,7 +100,7 @@ ErrorScale linear_scale(const Operation& op, const at::Tensor& y, const Arithmet
   if (arithmetics.quantised_activations && op.weight->format() == WeightFormat::kNvfp4) {
     const QuantisedActivations quantised(x_TI);
     const auto steps_TI = half_steps(quantised.blocks) * quantised.scale_T1;
-    noise_TO = at::mm(steps_TI.square(), squares_OI.t());
+    noise_TO = times_squared_weight(steps_TI.square(), *op.weight);
   }
   if (other_weight != nullptr) {
     const auto steps_OI = half_steps(*op.weight).square_() + half_steps(*other_weight).square_();

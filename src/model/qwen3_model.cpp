@@ -124,7 +124,7 @@ ForwardPass::ForwardPass(const Qwen3Model& model, std::span<const std::int64_t> 
     QF_CHECK(id >= 0 && id < model.config_.vocab_size, "expected token ids from 0 to {}, found {}",
              model.config_.vocab_size - 1, id);
   }
-  std::tie(cos_TE_, sin_TE_) =
+  std::tie(cos_, sin_) =
       rope_tables(model.config_, model.inv_freq_, first, static_cast<std::int64_t>(tokens.size()));
 }
 
@@ -170,8 +170,8 @@ at::Tensor ForwardPass::self_attention(const DecoderLayer& layer, const at::Tens
     q_THE = tap(".self_attn.q_norm", backend.rms_norm(q_THE, layer.q_norm, eps));
     k_TKE = tap(".self_attn.k_norm", backend.rms_norm(k_TKE, layer.k_norm, eps));
   }
-  q_THE = tap(".self_attn.q_rope", backend.apply_rope(q_THE, cos_TE_, sin_TE_));
-  k_TKE = tap(".self_attn.k_rope", backend.apply_rope(k_TKE, cos_TE_, sin_TE_));
+  q_THE = tap(".self_attn.q_rope", backend.apply_rope(q_THE, cos_, sin_));
+  k_TKE = tap(".self_attn.k_rope", backend.apply_rope(k_TKE, cos_, sin_));
   const auto [k_SKE, v_SKE] = cache_.store(index, first_, k_TKE, v_TKE);
   const auto attended_THE = tap(".self_attn.attention", backend.attention(q_THE, k_SKE, v_SKE));
   return tap(".self_attn.o_proj",

@@ -117,7 +117,7 @@ class ForwardPass {
   KvCache& cache_;
   std::int64_t first_;
   Tap tap_;
-  at::Tensor cos_TE_, sin_TE_;
+  at::Tensor cos_, sin_;  // [T, E]
 };
 
 }  // namespace qf
