@@ -195,7 +195,6 @@ class Comparison {
   void compare_chained(std::int64_t layer, AbReport& report);
 
   const AbSide &a_, &b_;
-  const ActivationFile* file_;
   const AbOptions& options_;
   Arithmetics arithmetics_;
   at::Generator random_;
@@ -216,7 +215,6 @@ Comparison::Comparison(const AbSide& a, const AbSide& b, const ActivationFile* f
                        std::span<const std::int64_t> ids, const AbOptions& options)
     : a_(a),
       b_(b),
-      file_(file),
       options_(options),
       arithmetics_{
           .a = file != nullptr ? ComputeDtype::kF32 : a.path.dtype,

@@ -263,6 +263,13 @@ std::optional<Diagnosis> by_nans(const Suspect& s) {
                    fmt::format("{} of {} values are NaN in b", stats.nan_got, s.got.numel())};
 }
 
+Diagnosis by_finiteness(const Suspect& s) {
+  const TapStatistics& stats = s.statistics;
+  return {FaultClass::kUnknown,
+          fmt::format("{} NaN and {} infinite values of a against {} and {} of b", stats.nan_ref,
+                      stats.inf_ref, stats.nan_got, stats.inf_got)};
+}
+
 std::optional<Diagnosis> by_narrow_type(const Suspect& s) {
   if (!deviates_by_values(s)) return std::nullopt;
   // In this order, for most bf16 numbers are fp16 numbers, too.
@@ -366,6 +373,7 @@ Diagnosis diagnose(const Suspect& suspect) {
   if (auto found = by_infinities(suspect)) return *found;
   if (auto found = by_nans(suspect)) return *found;
   if (auto found = by_narrow_type(suspect)) return *found;
+  if (!deviates_by_values(suspect)) return by_finiteness(suspect);
   if (auto found = by_scale(suspect)) return *found;
   if (auto found = by_permutation(suspect)) return *found;
   // A quarter of the largest deviation: what rounding adds to the others is far below.

@@ -130,15 +130,15 @@ std::string_view fault_class_name(FaultClass fault_class) {
 
 const std::vector<Fault>& faults() {
   using enum FaultClass;
-  static const std::vector<std::string_view> linears(kLayerLinears.begin(), kLayerLinears.end());
+  static const std::vector<std::string_view> kLinears(kLayerLinears.begin(), kLayerLinears.end());
   static const std::vector<Fault> kAll{
-      {"scales-as-integers", "E4M3 block scales read as plain integers", kScaleFactor, linears},
-      {"exponent-15-nan", "E4M3 block scales of 256 and more read as NaN", kScaleFactor, linears},
-      {"nibbles-swapped", "the two codes of a byte exchanged", kNibbleOrder, linears},
+      {"scales-as-integers", "E4M3 block scales read as plain integers", kScaleFactor, kLinears},
+      {"exponent-15-nan", "E4M3 block scales of 256 and more read as NaN", kScaleFactor, kLinears},
+      {"nibbles-swapped", "the two codes of a byte exchanged", kNibbleOrder, kLinears},
       {"scales-tiled", "a row of block scales tiled instead of repeated for each block",
-       kLayoutPermutation, linears},
-      {"tensor-scale-dropped", "the tensor scale left out", kScaleFactor, linears},
-      {"tensor-scale-reciprocal", "divided by the tensor scale", kScaleFactor, linears},
+       kLayoutPermutation, kLinears},
+      {"tensor-scale-dropped", "the tensor scale left out", kScaleFactor, kLinears},
+      {"tensor-scale-reciprocal", "divided by the tensor scale", kScaleFactor, kLinears},
       {"gate-up-one-scale", "gate and up sharing one tensor scale", kScaleFactor, {kUp, kGate}},
       {"rows-permuted", "rows of each head of q or k interleaved", kLayoutPermutation, {kQ, kK}},
       {"norm-skipped", "an RMSNorm left out", kNorm, norms()},
@@ -160,8 +160,8 @@ const std::vector<Fault>& faults() {
        "a causal mask that shows one token more",
        kAttention,
        {"self_attn.attention"}},
-      {"nan-scale", "one block scale NaN", kScaleFactor, linears},
-      {"fp16-overflow", "a product kept in fp16 and too large for it", kDtype, linears},
+      {"nan-scale", "one block scale NaN", kScaleFactor, kLinears},
+      {"fp16-overflow", "a product kept in fp16 and too large for it", kDtype, kLinears},
   };
   return kAll;
 }

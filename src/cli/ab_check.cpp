@@ -159,6 +159,12 @@ void AbCheckCommand::run() {
     fail(ExitCode::kCheckFailed, "ab-check: {} is out of bounds (likely {})",
          report.finding->module, fault_class_name(report.finding->fault_class));
   }
+  if (!inject.empty()) {
+    fail(ExitCode::kCheckFailed,
+         "--inject {}: was put in, but changes nothing here that exceeds rounding (one token alone "
+         "has neither a rotation nor a mask; --layers and --ab-max-calls may have left it out)",
+         inject);
+  }
 }
 
 void bind_check(CLI::App& command, AbCheckCommand& options) {

@@ -65,6 +65,18 @@ TEST(Judgement, AnInfiniteWeightIsNotMistakenForAnOverflow) {
   EXPECT_NE(report.finding->fault_class, FaultClass::kDtype);
 }
 
+TEST(Judgement, AReferenceThatIsNotFiniteIsSaidToBe) {
+  Qwen3Model a = RandomModel{.seed = 5, .format = WeightFormat::kF32}.make();
+  const Qwen3Model b = a;
+  auto values = a.weight(1, "mlp.up_proj").dequantize().clone();
+  values[3][2] = std::nanf("");
+  a.replace_weight(1, "mlp.up_proj", WeightMatrix::dense(values));
+  const AbReport report =
+      ab_check({.model = &a, .path = {.backend = "reference"}},
+               {.model = &b, .path = {.backend = "cpu"}}, random_ids(a, 7, 5), {});
+  expect_finding(report, FaultClass::kUnknown, "7 NaN and 0 infinite values of a against 0 and 0");
+}
+
 TEST(Judgement, StatisticsAreWhatTheySay) {
   const auto report = compare_changed([](const at::Tensor& w) { return w * 2; });
   const auto tap =

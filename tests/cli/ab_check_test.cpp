@@ -57,6 +57,14 @@ TEST_F(AbCheckCommand, NamesTheFaultAndFails) {
               HasSubstr("ab-check: model.layers.1.post_attention_layernorm is out of bounds"));
 }
 
+TEST_F(AbCheckCommand, AFaultThatIsNotSeenIsNoSuccess) {
+  const auto done = run_program(
+      {"ab-check", "--model", model_.string(), "--ids", "7", "--inject", "causal-mask:1"});
+  EXPECT_EQ(done.exit_code, 1);
+  EXPECT_THAT(done.out, HasSubstr("within bounds"));
+  EXPECT_THAT(done.err, HasSubstr("--inject causal-mask:1: was put in, but changes nothing"));
+}
+
 TEST_F(AbCheckCommand, JsonHoldsEveryTap) {
   const auto done = check({"--inject", "rope-interleaved:0:self_attn.k_rope", "--json"});
   EXPECT_EQ(done.exit_code, 1);
