@@ -51,52 +51,38 @@ __device__ float dot8(const float (&w)[8], const float* x) {
   return fmaf(w[7], high.w, sum);
 }
 
-__device__ float nvfp4_scale(const Nvfp4View& w, std::int64_t block) {
-  return w.scales_e4m3 != nullptr ? e4m3_to_float(w.scales_e4m3[block]) : w.scales_f32[block];
-}
+// What a format is to the product: a scale for each word of codes, and their values.
+struct Nvfp4Words {
+  Nvfp4View w;
+  __device__ float scale(std::int64_t row, std::int64_t col) const {
+    const std::int64_t block = row * (w.cols / kNvfp4Block) + col / kNvfp4Block;
+    return w.scales_e4m3 != nullptr ? e4m3_to_float(w.scales_e4m3[block]) : w.scales_f32[block];
+  }
+  __device__ void unpack(unsigned word, float (&values)[kWordCols]) const {
+    unpack_e2m1(word, values);
+  }
+  // 2^14 undoes the place of the codes' bits.
+  __device__ float finish(float sum) const { return sum * 0x1p14F * w.global_scale; }
+};
 
-template <int Tokens>
-__global__ void linear_nvfp4_kernel(Nvfp4View w, const float* __restrict__ x, float* y) {
-  const std::int64_t row = std::int64_t{blockIdx.x} * kRowsPerBlock + threadIdx.y;
-  if (row >= w.rows) return;
-  const unsigned* const codes = reinterpret_cast<const unsigned*>(w.codes + row * (w.cols / 2));
-  const std::int64_t first_block = row * (w.cols / kNvfp4Block);
-  float sums[Tokens] = {};
-  for (std::int64_t start = threadIdx.x * kWordCols; start < w.cols; start += kWords * kWarpCols) {
-    unsigned words[kWords] = {};
-    float scales[kWords] = {};
+struct Nf4Words {
+  Nf4View w;
+  __device__ float scale(std::int64_t row, std::int64_t col) const {
+    return w.absmax[(row * w.cols + col) / w.block];
+  }
+  __device__ void unpack(unsigned word, float (&values)[kWordCols]) const {
 #pragma unroll
-    for (int i = 0; i < kWords; ++i) {
-      const std::int64_t col = start + i * kWarpCols;
-      if (col >= w.cols) continue;
-      words[i] = codes[col / kWordCols];
-      scales[i] = nvfp4_scale(w, first_block + col / kNvfp4Block);
-    }
-#pragma unroll
-    for (int i = 0; i < kWords; ++i) {
-      const std::int64_t col = start + i * kWarpCols;
-      if (col >= w.cols) continue;
-      float values[kWordCols];
-      unpack_e2m1(words[i], values);
-#pragma unroll
-      for (int t = 0; t < Tokens; ++t) {
-        sums[t] = fmaf(dot8(values, x + t * w.cols + col), scales[i], sums[t]);
-      }
+    for (unsigned i = 0; i < kWordCols; ++i) {
+      // The high nibble of a byte is the first of its two.
+      values[i] = w.code_book[word >> (4 * (i ^ 1U)) & 0xF];
     }
   }
-#pragma unroll
-  for (int t = 0; t < Tokens; ++t) {
-    const float sum = warp_sum(sums[t]);
-    // 2^14 undoes the place of the codes' bits.
-    if (threadIdx.x == 0) y[t * w.rows + row] = sum * 0x1p14F * w.global_scale;
-  }
-}
+  __device__ float finish(float sum) const { return sum; }
+};
 
-template <int Tokens>
-__global__ void linear_nf4_kernel(Nf4View w, const float* __restrict__ x, float* y) {
-  __shared__ float code_book[16];
-  if (threadIdx.y == 0 && threadIdx.x < 16) code_book[threadIdx.x] = w.code_book[threadIdx.x];
-  __syncthreads();
+template <int Tokens, class Words>
+__global__ void linear_kernel(Words weight, const float* __restrict__ x, float* y) {
+  const auto& w = weight.w;
   const std::int64_t row = std::int64_t{blockIdx.x} * kRowsPerBlock + threadIdx.y;
   if (row >= w.rows) return;
   const unsigned* const codes = reinterpret_cast<const unsigned*>(w.codes + row * (w.cols / 2));
@@ -109,18 +95,14 @@ __global__ void linear_nf4_kernel(Nf4View w, const float* __restrict__ x, float*
       const std::int64_t col = start + i * kWarpCols;
       if (col >= w.cols) continue;
       words[i] = codes[col / kWordCols];
-      scales[i] = w.absmax[(row * w.cols + col) / w.block];
+      scales[i] = weight.scale(row, col);
     }
 #pragma unroll
     for (int i = 0; i < kWords; ++i) {
       const std::int64_t col = start + i * kWarpCols;
       if (col >= w.cols) continue;
       float values[kWordCols];
-#pragma unroll
-      for (unsigned k = 0; k < kWordCols; ++k) {
-        // The high nibble of a byte is the first of its two.
-        values[k] = code_book[words[i] >> (4 * (k ^ 1U)) & 0xF];
-      }
+      weight.unpack(words[i], values);
 #pragma unroll
       for (int t = 0; t < Tokens; ++t) {
         sums[t] = fmaf(dot8(values, x + t * w.cols + col), scales[i], sums[t]);
@@ -130,7 +112,7 @@ __global__ void linear_nf4_kernel(Nf4View w, const float* __restrict__ x, float*
 #pragma unroll
   for (int t = 0; t < Tokens; ++t) {
     const float sum = warp_sum(sums[t]);
-    if (threadIdx.x == 0) y[t * w.rows + row] = sum;
+    if (threadIdx.x == 0) y[t * w.rows + row] = weight.finish(sum);
   }
 }
 
@@ -142,16 +124,31 @@ bool valid(std::int64_t rows, std::int64_t cols, const void* codes, const Linear
          aligned(o.x);
 }
 
-// Runs the tokens in pieces of 8, 4, 2 and 1 that kernels are made for.
-template <class Launch>
-cudaError_t in_pieces(std::int64_t tokens, std::int64_t rows, std::int64_t cols,
-                      const LinearOperands& o, const Launch& launch) {
+// Runs the tokens in pieces of 8, 4, 2 and 1, which kernels are made for.
+template <class Words>
+cudaError_t linear(const Words& weight, const LinearOperands& operands, cudaStream_t stream) {
+  const std::int64_t rows = weight.w.rows;
   const dim3 grid(static_cast<unsigned>((rows + kRowsPerBlock - 1) / kRowsPerBlock));
   const dim3 threads(kWarp, kRowsPerBlock);
-  for (std::int64_t done = 0; done < tokens;) {
+  for (std::int64_t done = 0; done < operands.tokens;) {
     std::int64_t piece = kLinearMaxTokens;
-    while (piece > tokens - done) piece /= 2;
-    launch(grid, threads, piece, o.x + done * cols, o.y + done * rows);
+    while (piece > operands.tokens - done) piece /= 2;
+    const float* const x = operands.x + done * weight.w.cols;
+    float* const y = operands.y + done * rows;
+    switch (piece) {
+      case 8:
+        linear_kernel<8><<<grid, threads, 0, stream>>>(weight, x, y);
+        break;
+      case 4:
+        linear_kernel<4><<<grid, threads, 0, stream>>>(weight, x, y);
+        break;
+      case 2:
+        linear_kernel<2><<<grid, threads, 0, stream>>>(weight, x, y);
+        break;
+      default:
+        linear_kernel<1><<<grid, threads, 0, stream>>>(weight, x, y);
+        break;
+    }
     done += piece;
   }
   return cudaGetLastError();
@@ -162,40 +159,17 @@ cudaError_t in_pieces(std::int64_t tokens, std::int64_t rows, std::int64_t cols,
 cudaError_t linear_nvfp4(const Nvfp4View& w, const LinearOperands& operands, cudaStream_t stream) {
   const bool blocks = w.cols % kNvfp4Block == 0;
   const bool one_kind_of_scale = (w.scales_e4m3 != nullptr) != (w.scales_f32 != nullptr);
-  if (!valid(w.rows, w.cols, w.codes, operands) || !blocks || !one_kind_of_scale)
+  if (!valid(w.rows, w.cols, w.codes, operands) || !blocks || !one_kind_of_scale) {
     return cudaErrorInvalidValue;
-  return in_pieces(operands.tokens, w.rows, w.cols, operands,
-                   [&](dim3 grid, dim3 threads, std::int64_t piece, const float* x, float* y) {
-                     switch (piece) {
-                       case 8:
-                         return linear_nvfp4_kernel<8><<<grid, threads, 0, stream>>>(w, x, y);
-                       case 4:
-                         return linear_nvfp4_kernel<4><<<grid, threads, 0, stream>>>(w, x, y);
-                       case 2:
-                         return linear_nvfp4_kernel<2><<<grid, threads, 0, stream>>>(w, x, y);
-                       default:
-                         return linear_nvfp4_kernel<1><<<grid, threads, 0, stream>>>(w, x, y);
-                     }
-                   });
+  }
+  return linear(Nvfp4Words{w}, operands, stream);
 }
 
 cudaError_t linear_nf4(const Nf4View& w, const LinearOperands& operands, cudaStream_t stream) {
   // The columns of a word share one block.
   const bool blocks = w.block > 0 && w.block % kWordCols == 0;
   if (!valid(w.rows, w.cols, w.codes, operands) || !blocks) return cudaErrorInvalidValue;
-  return in_pieces(operands.tokens, w.rows, w.cols, operands,
-                   [&](dim3 grid, dim3 threads, std::int64_t piece, const float* x, float* y) {
-                     switch (piece) {
-                       case 8:
-                         return linear_nf4_kernel<8><<<grid, threads, 0, stream>>>(w, x, y);
-                       case 4:
-                         return linear_nf4_kernel<4><<<grid, threads, 0, stream>>>(w, x, y);
-                       case 2:
-                         return linear_nf4_kernel<2><<<grid, threads, 0, stream>>>(w, x, y);
-                       default:
-                         return linear_nf4_kernel<1><<<grid, threads, 0, stream>>>(w, x, y);
-                     }
-                   });
+  return linear(Nf4Words{w}, operands, stream);
 }
 
 }  // namespace qf::cuda
