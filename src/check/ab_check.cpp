@@ -25,39 +25,65 @@
 namespace qf {
 namespace {
 
-// One stage's taps in forward order, as they come from the pieces of a schedule.
+// One stage's taps in forward order, put together from the pieces of a schedule.
 class StageTaps {
  public:
-  // Keeps those of `rows` that are new; pieces that replay a beginning bring it again.
-  void append(std::string_view module, std::int64_t first, const at::Tensor& rows) {
-    const auto [at, is_new] = index_.try_emplace(std::string(module), order_.size());
-    if (is_new) order_.emplace_back(module, std::vector<at::Tensor>{});
-    std::int64_t& have = rows_[at->first];
+  explicit StageTaps(std::int64_t tokens) : tokens_(tokens) {}
+
+  // Pieces that replay a beginning bring rows again. Of those the value is kept that is farther
+  // from `ref` [T, ...], where there is one; else the first.
+  void append(std::string_view module, std::int64_t first, const at::Tensor& rows,
+              const at::Tensor& ref) {
+    const auto [at, is_new] = taps_.try_emplace(std::string(module));
+    if (is_new) order_.emplace_back(module);
+    Collected& tap = at->second;
     const std::int64_t end = first + rows.size(0);
-    if (end <= have) return;
-    order_[at->second].second.push_back(rows.narrow(0, have - first, end - have));
-    have = end;
+    if (is_new && first == 0 && end == tokens_) {
+      tap = {rows, tokens_};
+      return;
+    }
+    if (is_new) {
+      auto shape = rows.sizes().vec();
+      shape[0] = tokens_;
+      tap.values = at::empty(shape, rows.options());
+    }
+    if (first < tap.rows && ref.defined()) {
+      const std::int64_t again = std::min(end, tap.rows) - first;
+      const auto kept = tap.values.narrow(0, first, again);
+      keep_worse(kept, rows.narrow(0, 0, again), ref.narrow(0, first, again));
+    }
+    if (end <= tap.rows) return;
+    tap.values.narrow(0, tap.rows, end - tap.rows)
+        .copy_(rows.narrow(0, tap.rows - first, end - tap.rows));
+    tap.rows = end;
   }
-  [[nodiscard]] bool has(const std::string& module) const { return index_.contains(module); }
-  [[nodiscard]] at::Tensor get(const std::string& module) const {
-    const auto& parts = order_.at(index_.at(module)).second;
-    return parts.size() == 1 ? parts.front() : at::cat(parts, 0);
+  [[nodiscard]] bool has(const std::string& module) const { return taps_.contains(module); }
+  // [T, ...]
+  [[nodiscard]] const at::Tensor& get(const std::string& module) const {
+    return taps_.at(module).values;
   }
-  [[nodiscard]] std::vector<std::string> modules() const {
-    std::vector<std::string> names;
-    for (const auto& [name, parts] : order_) names.push_back(name);
-    return names;
-  }
+  [[nodiscard]] const std::vector<std::string>& modules() const { return order_; }
   void clear() {
     order_.clear();
-    index_.clear();
-    rows_.clear();
+    taps_.clear();
   }
 
  private:
-  std::vector<std::pair<std::string, std::vector<at::Tensor>>> order_;
-  std::map<std::string, std::size_t> index_;
-  std::map<std::string, std::int64_t> rows_;
+  struct Collected {
+    at::Tensor values;
+    std::int64_t rows = 0;  // that have come
+  };
+
+  static void keep_worse(const at::Tensor& kept, const at::Tensor& rows, const at::Tensor& ref) {
+    const auto distance = (rows - ref).abs();
+    // Not "greater": a NaN is worse than anything.
+    const auto worse = (distance <= (kept - ref).abs()).logical_not();
+    kept.copy_(at::where(worse & at::isnan(kept).logical_not(), rows, kept));
+  }
+
+  std::int64_t tokens_;
+  std::vector<std::string> order_;
+  std::map<std::string, Collected> taps_;
 };
 
 // One run of a path: its own model object (sharing the weights), backend, cache and taps.
@@ -66,9 +92,13 @@ class Run {
   // Changes or replaces what the pass goes on with.
   using Feed = std::function<at::Tensor(std::string_view, std::int64_t, const at::Tensor&)>;
 
+  // What a tap should be, [T, ...]; undefined where nobody knows.
+  using Expected = std::function<at::Tensor(std::string_view, const at::Tensor& rows)>;
+
   enum class Keep { kComputed, kFed };
 
-  Run(const AbSide& side, std::span<const std::int64_t> ids, Feed feed, Keep keep = Keep::kComputed)
+  Run(const AbSide& side, std::span<const std::int64_t> ids, Feed feed, Expected expected = {},
+      Keep keep = Keep::kComputed)
       : backend_(make_backend(side.path)),
         faulty_(side.injection == nullptr ? nullptr
                                           : std::make_unique<FaultyBackend>(
@@ -76,14 +106,16 @@ class Run {
         recording_(faulty_ ? static_cast<const Backend&>(*faulty_) : *backend_),
         model_(side.model->with_backend(recording_)),
         feed_(std::move(feed)),
-        keep_(keep) {
+        taps_(static_cast<std::int64_t>(ids.size())) {
     if (side.injection != nullptr) inject_into_weights(*side.injection, model_);
     runner_ = std::make_unique<PathRunner>(
         model_, side.path.schedule, ids,
-        [this](std::string_view module, std::int64_t first, const at::Tensor& rows) {
+        [this, expected = std::move(expected), keep](std::string_view module, std::int64_t first,
+                                                     const at::Tensor& rows) {
           note(module);
           const auto fed = feed_ ? feed_(module, first, rows) : rows;
-          taps_.append(module, first, keep_ == Keep::kComputed ? rows : fed);
+          taps_.append(module, first, keep == Keep::kComputed ? rows : fed,
+                       expected ? expected(module, rows) : at::Tensor());
           return fed;
         });
   }
@@ -118,7 +150,6 @@ class Run {
   RecordingBackend recording_;
   Qwen3Model model_;
   Feed feed_;
-  Keep keep_;
   std::unique_ptr<PathRunner> runner_;
   StageTaps taps_;
   std::map<std::string, Operation> operations_;
@@ -127,11 +158,6 @@ class Run {
 // "self_attn" and "mlp" hand on what their last linear gave.
 bool is_alias(std::string_view module) {
   return module.ends_with(".self_attn") || module.ends_with(".mlp");
-}
-
-const PathSpec& plain_path() {
-  static const PathSpec kPlain{.backend = "reference"};
-  return kPlain;
 }
 
 const WeightMatrix* weight_at(const Qwen3Model& model, const std::string& module,
@@ -151,28 +177,42 @@ bool same_weight(const WeightMatrix& a, const WeightMatrix& b) {
          same(a.code_book(), b.code_book());
 }
 
+const at::Tensor* norm_at(const Qwen3Model& model, const std::string& module, std::int64_t layer) {
+  if (module == "model.norm") return &model.norm();
+  return &norm_of(model.layers().at(static_cast<std::size_t>(layer)),
+                  module.substr(fmt::format("model.layers.{}.", layer).size()));
+}
+
 // What a comparison refers to: a path that runs along, or a file.
 class ReferenceValues {
  public:
   ReferenceValues(Run* run, const ActivationFile* file) : run_(run), file_(file) {}
   void run(std::int64_t stage) {
+    read_.clear();
     if (run_ != nullptr) run_->run(stage);
   }
   [[nodiscard]] bool has(const std::string& module) const {
     return file_ != nullptr ? file_->has(module) : run_->taps().has(module);
   }
   // [T, ...]; `rows` gives the dimensions behind the first.
-  [[nodiscard]] at::Tensor get(const std::string& module, const at::Tensor& rows) const {
+  [[nodiscard]] const at::Tensor& get(const std::string& module, const at::Tensor& rows) const {
     if (file_ == nullptr) return run_->taps().get(module);
-    auto shape = rows.sizes().vec();
-    shape[0] = static_cast<std::int64_t>(file_->ids().size());
-    return file_->read(module, shape);
+    at::Tensor& values = read_[module];
+    if (!values.defined()) {
+      auto shape = rows.sizes().vec();
+      shape[0] = static_cast<std::int64_t>(file_->ids().size());
+      values = file_->read(module, shape);
+    }
+    return values;
   }
 
  private:
   Run* run_;
   const ActivationFile* file_;
+  mutable std::map<std::string, at::Tensor> read_;  // of the stage: pieces ask for each again
 };
+
+bool quantises(const AbSide& side) { return side.path.linear == LinearMode::kW4A4; }
 
 class Comparison {
  public:
@@ -185,17 +225,23 @@ class Comparison {
   [[nodiscard]] bool isolated() const { return options_.mode != AbMode::kChained; }
   [[nodiscard]] bool chained() const { return options_.mode != AbMode::kIsolated && !exploded_; }
   [[nodiscard]] bool selected(std::int64_t layer) const;
-  [[nodiscard]] const WeightMatrix* other_weight(const std::string& module, std::int64_t layer,
-                                                 const Operation& operation) const;
+  [[nodiscard]] OtherWeight other_weight(const std::string& module, std::int64_t layer,
+                                         const Operation& operation) const;
+  [[nodiscard]] at::Tensor expected(std::string_view module, const at::Tensor& rows) const;
+  [[nodiscard]] AbFinding find_cause(const std::string& module, std::int64_t layer,
+                                     const at::Tensor& got) const;
+  [[nodiscard]] const Run& recorder() const { return recorder_ ? *recorder_ : *path_a_; }
   [[nodiscard]] at::Tensor feed_reference(std::string_view module, std::int64_t first,
                                           const at::Tensor& rows) const;
   [[nodiscard]] at::Tensor feed_noise(std::string_view module, const at::Tensor& rows);
+  [[nodiscard]] std::string chained_evidence() const;
   void measure_scales(std::int64_t layer);
   void compare_isolated(std::int64_t layer, AbReport& report);
   void compare_chained(std::int64_t layer, AbReport& report);
 
   const AbSide &a_, &b_;
   const AbOptions& options_;
+  bool has_file_;
   Arithmetics arithmetics_;
   at::Generator random_;
   std::map<std::string, ErrorScale> scales_;  // of the stage's taps
@@ -216,11 +262,10 @@ Comparison::Comparison(const AbSide& a, const AbSide& b, const ActivationFile* f
     : a_(a),
       b_(b),
       options_(options),
-      arithmetics_{
-          .a = file != nullptr ? ComputeDtype::kF32 : a.path.dtype,
-          .b = b.path.dtype,
-          .quantised_activations = (file == nullptr && a.path.linear == LinearMode::kW4A4) ||
-                                   b.path.linear == LinearMode::kW4A4},
+      has_file_(file != nullptr),
+      arithmetics_{.a = has_file_ ? ComputeDtype::kF32 : a.path.dtype,
+                   .b = b.path.dtype,
+                   .quantised_activations = quantises(b) != (!has_file_ && quantises(a))},
       random_(at::make_generator<at::CPUGeneratorImpl>(options.seed)) {
   const auto reference = [this](std::string_view module, std::int64_t first,
                                 const at::Tensor& rows) {
@@ -229,20 +274,27 @@ Comparison::Comparison(const AbSide& a, const AbSide& b, const ActivationFile* f
   const auto noise = [this](std::string_view module, std::int64_t, const at::Tensor& rows) {
     return feed_noise(module, rows);
   };
-  const AbSide plain{.model = a.model, .path = plain_path(), .name = {}};
+  const auto right = [this](std::string_view module, const at::Tensor& rows) {
+    return expected(module, rows);
+  };
+  // What both sides do on purpose, the reference backend does as well.
+  const bool both_quantise = quantises(b) && !has_file_ && quantises(a);
+  const AbSide plain{.model = a.model,
+                     .path = {.backend = "reference",
+                              .linear = both_quantise ? LinearMode::kW4A4 : LinearMode::kW4A16}};
   if (file == nullptr) path_a_ = std::make_unique<Run>(a, ids, Run::Feed{});
   reference_ = std::make_unique<ReferenceValues>(path_a_.get(), file);
   // A plain path a is its own recorder.
-  if (file != nullptr || a.path != plain_path()) {
+  if (file != nullptr || a.path != plain.path) {
     recorder_ = std::make_unique<Run>(plain, ids, reference);
     if (chained()) plain_ = std::make_unique<Run>(plain, ids, Run::Feed{});
   }
-  if (isolated()) isolated_b_ = std::make_unique<Run>(b, ids, reference);
+  if (isolated()) isolated_b_ = std::make_unique<Run>(b, ids, reference, right);
   if (chained()) {
     for (auto& run : noisy_) {
-      run = std::make_unique<Run>(plain, ids, noise, Run::Keep::kFed);
+      run = std::make_unique<Run>(plain, ids, noise, Run::Expected{}, Run::Keep::kFed);
     }
-    chained_b_ = std::make_unique<Run>(b, ids, Run::Feed{});
+    chained_b_ = std::make_unique<Run>(b, ids, Run::Feed{}, right);
   }
 }
 
@@ -251,11 +303,21 @@ bool Comparison::selected(std::int64_t layer) const {
          std::ranges::find(options_.layers, layer) != options_.layers.end();
 }
 
-const WeightMatrix* Comparison::other_weight(const std::string& module, std::int64_t layer,
-                                             const Operation& operation) const {
-  if (a_.model == b_.model || operation.weight == nullptr) return nullptr;
-  const WeightMatrix* other = weight_at(*b_.model, module, layer);
-  return same_weight(*operation.weight, *other) ? nullptr : other;
+OtherWeight Comparison::other_weight(const std::string& module, std::int64_t layer,
+                                     const Operation& operation) const {
+  if (a_.model == b_.model) return {};
+  if (operation.kind == OpKind::kNorm) {
+    const at::Tensor* norm = norm_at(*b_.model, module, layer);
+    return {.norm = at::equal(operation.inputs[1], *norm) ? nullptr : norm};
+  }
+  if (operation.weight == nullptr) return {};
+  const WeightMatrix* matrix = weight_at(*b_.model, module, layer);
+  return {.matrix = same_weight(*operation.weight, *matrix) ? nullptr : matrix};
+}
+
+at::Tensor Comparison::expected(std::string_view module, const at::Tensor& rows) const {
+  const std::string name(module);
+  return is_alias(module) || !reference_->has(name) ? at::Tensor() : reference_->get(name, rows);
 }
 
 at::Tensor Comparison::feed_reference(std::string_view module, std::int64_t first,
@@ -272,29 +334,28 @@ at::Tensor Comparison::feed_reference(std::string_view module, std::int64_t firs
 }
 
 at::Tensor Comparison::feed_noise(std::string_view module, const at::Tensor& rows) {
-  const auto scale = scales_.find(std::string(module));
-  if (scale == scales_.end()) return rows;
+  const auto found = scales_.find(std::string(module));
+  if (found == scales_.end()) return rows;
+  const ErrorScale& scale = found->second;
   // Of either sign, never small: one lucky draw of the value that matters most would spoil it.
   const auto signs = [&](const at::Tensor& size) {
     return at::randint(0, 2, size.sizes(), random_, at::kFloat) * 2 - 1;
   };
-  auto noise = scale->second.rounding * kSigmas * signs(scale->second.rounding);
-  if (scale->second.quantisation.defined()) {
-    const at::Tensor& size = scale->second.quantisation;
-    noise = noise + size * kQuantisedSigmas * signs(size);
+  auto noise = scale.rounding * kSigmas * signs(scale.rounding);
+  if (scale.quantisation.defined()) {
+    noise = noise + scale.quantisation * kQuantisedSigmas * signs(scale.quantisation);
   }
   return rows + noise.view(rows.sizes());
 }
 
 void Comparison::measure_scales(std::int64_t layer) {
-  const Run& recorder = recorder_ ? *recorder_ : *path_a_;
   scales_.clear();
-  for (const std::string& module : recorder.taps().modules()) {
+  for (const std::string& module : recorder().taps().modules()) {
     if (is_alias(module)) continue;
-    const Operation& operation = recorder.operation(module);
-    auto scale = error_scale(operation, recorder.taps().get(module), arithmetics_,
-                             other_weight(module, layer, operation));
-    scales_.emplace(module, std::move(scale));
+    const Operation& operation = recorder().operation(module);
+    const OtherWeight other = other_weight(module, layer, operation);
+    const at::Tensor& y = recorder().taps().get(module);
+    scales_.emplace(module, error_scale(operation, y, arithmetics_, other));
   }
 }
 
@@ -308,31 +369,46 @@ TapResult tap_result(const std::string& module, std::int64_t layer, const at::Te
           .misfit = verdict.misfit};
 }
 
+// Of the two that do not agree, the one that is out of bounds against the reference backend on the
+// same inputs.
+AbFinding Comparison::find_cause(const std::string& module, std::int64_t layer,
+                                 const at::Tensor& got) const {
+  const Operation& operation = recorder().operation(module);
+  const at::Tensor& right = recorder().taps().get(module);
+  const at::Tensor& ref = reference_->get(module, got);
+  const auto out_of_bounds = [&](const at::Tensor& values) {
+    return judge_isolated(right, values, scales_.at(module), tap_statistics(right, values)).misfit >
+           1;
+  };
+  const bool blame_ref = !out_of_bounds(got) && out_of_bounds(ref);
+  const at::Tensor& wrong = blame_ref ? ref : got;
+  const auto diagnosis =
+      diagnose({.who = has_file_ ? (blame_ref ? "the file" : "path a") : (blame_ref ? "a" : "b"),
+                .layer = layer,
+                .operation = operation,
+                .weight = blame_ref ? nullptr : other_weight(module, layer, operation).matrix,
+                .ref = right,
+                .got = wrong,
+                .statistics = tap_statistics(right, wrong),
+                .model = blame_ref ? *a_.model : *b_.model});
+  return {module, layer, diagnosis.fault_class, diagnosis.evidence};
+}
+
 void Comparison::compare_isolated(std::int64_t layer, AbReport& report) {
-  const Run& recorder = recorder_ ? *recorder_ : *path_a_;
   for (const std::string& module : isolated_b_->taps().modules()) {
     if (is_alias(module)) continue;
     if (static_cast<std::int64_t>(report.isolated.size()) >= options_.max_calls) {
       report.stopped_early = true;
       return;
     }
-    const auto got = isolated_b_->taps().get(module);
-    const auto ref = reference_->get(module, got);
+    const at::Tensor& got = isolated_b_->taps().get(module);
+    const at::Tensor& ref = reference_->get(module, got);
     const auto statistics = tap_statistics(ref, got);
     const auto verdict = judge_isolated(ref, got, scales_.at(module), statistics);
     report.isolated.push_back(tap_result(module, layer, ref, statistics, verdict));
-    if (report.isolated.back().within() || report.finding) continue;
-    const Operation& operation = recorder.operation(module);
-    const auto diagnosis = diagnose({.module = module,
-                                     .layer = layer,
-                                     .operation = operation,
-                                     .weight_b = other_weight(module, layer, operation),
-                                     .ref = ref,
-                                     .got = got,
-                                     .statistics = statistics,
-                                     .model = *a_.model,
-                                     .model_b = *b_.model});
-    report.finding = {module, layer, diagnosis.fault_class, diagnosis.evidence};
+    if (!report.isolated.back().within() && !report.finding) {
+      report.finding = find_cause(module, layer, got);
+    }
   }
 }
 
@@ -344,33 +420,39 @@ void Comparison::compare_chained(std::int64_t layer, AbReport& report) {
       report.stopped_early = true;
       return;
     }
-    const auto got = chained_b_->taps().get(module);
-    const auto ref = reference_->get(module, got);
+    const at::Tensor& got = chained_b_->taps().get(module);
+    const at::Tensor& ref = reference_->get(module, got);
     const auto statistics = tap_statistics(ref, got);
     // What has entered the residual stream stays in it, so the bound never shrinks.
     for (const auto& run : noisy_) {
       const auto noise = tap_statistics(plain.taps().get(module), run->taps().get(module));
-      drift_ = std::max(drift_, noise.relative_l2);
+      if (std::isfinite(noise.relative_l2)) drift_ = std::max(drift_, noise.relative_l2);
     }
     const auto verdict = judge_chained(statistics, drift_);
     report.chained.push_back(tap_result(module, layer, ref, statistics, verdict));
     const TapResult& result = report.chained.back();
     if (!result.within() && !chained_finding_) {
-      chained_finding_ = {module, layer, FaultClass::kUnknown,
-                          isolated() ? "every operation of b is within its bound by itself, but "
-                                       "together they drift further than errors grow in this model"
-                                     : "--mode isolated says which operation is to blame"};
+      chained_finding_ = {module, layer, FaultClass::kUnknown, chained_evidence()};
     }
-    if (statistics.relative_l2 > options_.explosion_rel || std::isinf(result.misfit)) {
+    if (statistics.relative_l2 > options_.explosion_rel || !statistics.non_finite_agree) {
       report.exploded = exploded_ = true;
       return;
     }
   }
 }
 
+std::string Comparison::chained_evidence() const {
+  if (!isolated()) return "--mode isolated says which operation is to blame";
+  if (!options_.layers.empty()) {
+    return "what came before this layer was not compared (--layers), and may be to blame";
+  }
+  return "every operation before it is within its bound by itself, but together they drift further "
+         "than errors grow in this model";
+}
+
 AbReport Comparison::run(const AbProgress& progress) {
   const c10::InferenceMode no_autograd;
-  AbReport report{.a = a_.name, .b = b_.name};
+  AbReport report{.ref = a_.name, .got = b_.name};
   const std::int64_t stages = PathRunner::stages(*a_.model);
   report.layers = a_.model->config().num_hidden_layers;
   for (std::int64_t stage = 0; stage < stages && !report.stopped_early; ++stage) {

@@ -33,16 +33,14 @@ const TensorInfo* ActivationFile::find(const std::string& module) const {
 at::Tensor ActivationFile::read(const std::string& module,
                                 const std::vector<std::int64_t>& shape) const {
   const TensorInfo& entry = *find(module);
-  const auto type = entry.type == DType::kF32    ? at::kFloat
-                    : entry.type == DType::kBF16 ? at::kBFloat16
-                    : entry.type == DType::kF16  ? at::kHalf
-                                                 : at::kByte;
-  QF_CHECK(type != at::kByte && element_count(entry.shape) == element_count(shape),
-           "{}: {}: expected f32, bf16 or f16 values that fill {}, found {} {}", name_, module,
-           shape_text(shape), dtype_name(entry.type), shape_text(entry.shape));
-  auto values = at::empty(shape, type);
+  // Only the dimensions behind the tokens may be cut otherwise: heads x head_dim.
+  QF_CHECK(entry.type == DType::kF32 && !entry.shape.empty() && entry.shape[0] == shape[0] &&
+               element_count(entry.shape) == element_count(shape),
+           "{}: {}: expected f32 {}, found {} {}", name_, module, shape_text(shape),
+           dtype_name(entry.type), shape_text(entry.shape));
+  auto values = at::empty(shape, at::kFloat);
   file_.read(entry, {static_cast<std::byte*>(values.mutable_data_ptr()), values.nbytes()});
-  return values.to(at::kFloat);
+  return values;
 }
 
 }  // namespace qf

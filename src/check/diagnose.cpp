@@ -20,7 +20,7 @@
 namespace qf {
 namespace {
 
-// A mistake explains what b gave when it leaves at most this part of the deviation.
+// A mistake explains the suspect's values when it leaves at most this part of the deviation.
 constexpr double kLeftOver = 0.1;
 
 const ReferenceBackend& reference() {
@@ -28,21 +28,14 @@ const ReferenceBackend& reference() {
   return kReference;
 }
 
-bool deviates_by_values(const Suspect& s) {
-  return s.statistics.nan_ref == s.statistics.nan_got &&
-         s.statistics.inf_ref == s.statistics.inf_got;
-}
-
 // What is left of the deviation when the mistake is made; nothing where it does not explain it.
 std::optional<double> left_over(const Suspect& s, const at::Tensor& candidate) {
   const auto mistaken = candidate.reshape(s.got.sizes());
-  if (!at::equal(at::isnan(mistaken), at::isnan(s.got)) ||
-      !at::equal(at::isinf(mistaken), at::isinf(s.got))) {
-    return std::nullopt;
-  }
-  const double left = tap_statistics(mistaken, s.got).relative_l2;
+  const TapStatistics compared = tap_statistics(mistaken, s.got);
+  if (!compared.non_finite_agree) return std::nullopt;
+  const double left = compared.relative_l2;
   // Where values became infinite or NaN, agreeing about which did counts for more than the rest.
-  const double deviation = deviates_by_values(s) ? s.statistics.relative_l2 : 1;
+  const double deviation = s.statistics.non_finite_agree ? s.statistics.relative_l2 : 1;
   // Relative to the mistaken values, which may be larger by orders of magnitude.
   const double limit = kLeftOver * std::min(deviation, 1.0);
   if (!(left <= limit)) return std::nullopt;
@@ -58,8 +51,8 @@ class Hypotheses {
     const auto left = left_over(suspect_, candidate);
     if (!left || (best_left_ && *best_left_ <= *left)) return;
     best_left_ = left;
-    best_ = {fault_class, fmt::format("b computes as if {} (what is left: relative L2 {:.1e})",
-                                      sentence, *left)};
+    best_ = {fault_class, fmt::format("{} computes as if {} (what is left: relative L2 {:.1e})",
+                                      suspect_.who, sentence, *left)};
   }
   [[nodiscard]] const std::optional<Diagnosis>& best() const { return best_; }
 
@@ -69,18 +62,18 @@ class Hypotheses {
   std::optional<Diagnosis> best_;
 };
 
-const WeightMatrix& weight_of_b(const Suspect& s) {
-  return s.weight_b != nullptr ? *s.weight_b : *s.operation.weight;
+const WeightMatrix& weight_of(const Suspect& s) {
+  return s.weight != nullptr ? *s.weight : *s.operation.weight;
 }
 
 void consider_scales_of_others(const Suspect& s, Hypotheses& hypotheses) {
-  const WeightMatrix& own = weight_of_b(s);
+  const WeightMatrix& own = weight_of(s);
   if (own.format() != WeightFormat::kNvfp4 || s.layer < 0 ||
-      s.layer >= s.model_b.config().num_hidden_layers) {
+      s.layer >= s.model.config().num_hidden_layers) {
     return;
   }
   for (const std::string_view module : kLayerLinears) {
-    const WeightMatrix& other = s.model_b.weight(s.layer, module);
+    const WeightMatrix& other = s.model.weight(s.layer, module);
     if (&other == &own || other.format() != WeightFormat::kNvfp4) continue;
     hypotheses.consider(FaultClass::kScaleFactor,
                         fmt::format("the weight had the tensor scale of {}", module),
@@ -90,7 +83,7 @@ void consider_scales_of_others(const Suspect& s, Hypotheses& hypotheses) {
 
 void consider_linear(const Suspect& s, Hypotheses& hypotheses) {
   const at::Tensor& x_TI = s.operation.inputs[0];
-  const WeightMatrix& weight = weight_of_b(s);
+  const WeightMatrix& weight = weight_of(s);
   for (const Misreading& misreading : misreadings()) {
     if (const auto misread = misreading.apply(weight)) {
       hypotheses.consider(misreading.fault_class,
@@ -112,7 +105,7 @@ void consider_linear(const Suspect& s, Hypotheses& hypotheses) {
   }
 }
 
-// The eps that would explain how much larger or smaller b's rows are.
+// The eps that would explain how much larger or smaller the rows are.
 std::optional<double> fitted_eps(const Suspect& s) {
   const auto x = s.operation.inputs[0].to(at::kDouble).reshape({-1, s.ref.size(-1)});
   const auto y = s.ref.to(at::kDouble).reshape(x.sizes());
@@ -144,7 +137,7 @@ void consider_norm(const Suspect& s, Hypotheses& hypotheses) {
   }
 }
 
-// RoPE's base from how far b turned the second token's pairs of features; pair i turns by
+// RoPE's base from how far the suspect turned the second token's pairs of features; pair i turns by
 // base^(-2i/E) a position.
 std::optional<double> fitted_base(const Suspect& s) {
   const at::Tensor& x_THE = s.operation.inputs[0];
@@ -236,15 +229,16 @@ std::optional<Diagnosis> by_infinities(const Suspect& s) {
   const TapStatistics& stats = s.statistics;
   if (stats.inf_got <= stats.inf_ref) return std::nullopt;
   const auto infinite = at::isinf(s.got) & at::isfinite(s.ref);
+  if (!infinite.any().item<bool>()) return std::nullopt;
   const double least = s.ref.abs().masked_select(infinite).min().item<double>();
   const auto finite = at::isfinite(s.got) & at::isfinite(s.ref);
   const auto others = s.ref.abs().masked_select(finite);
   const double most = others.numel() == 0 ? 0 : others.max().item<double>();
   if (least < most * 0.99) return std::nullopt;
   return Diagnosis{FaultClass::kDtype,
-                   fmt::format("the {} largest values are infinite in b (from {:.3g} on; all "
+                   fmt::format("the {} largest values of {} are infinite (from {:.3g} on; all "
                                "smaller ones are finite): an overflow, as of fp16",
-                               stats.inf_got - stats.inf_ref, least)};
+                               stats.inf_got - stats.inf_ref, s.who, least)};
 }
 
 std::optional<Diagnosis> by_nans(const Suspect& s) {
@@ -254,24 +248,26 @@ std::optional<Diagnosis> by_nans(const Suspect& s) {
   const auto columns = nan_rows.all(0).nonzero().flatten();
   const bool whole_columns = columns.numel() * nan_rows.size(0) == stats.nan_got;
   if (s.operation.kind == OpKind::kLinear && whole_columns) {
-    return Diagnosis{FaultClass::kScaleFactor,
-                     fmt::format("output features {} ({} of {}) are NaN for every token: a NaN "
-                                 "among the scales of these rows of the weight",
-                                 listed(columns), columns.numel(), nan_rows.size(1))};
+    return Diagnosis{
+        FaultClass::kScaleFactor,
+        fmt::format("output features {} ({} of {}) of {} are NaN for every token: a NaN "
+                    "among the scales of these rows of the weight",
+                    listed(columns), columns.numel(), nan_rows.size(1), s.who)};
   }
-  return Diagnosis{FaultClass::kUnknown,
-                   fmt::format("{} of {} values are NaN in b", stats.nan_got, s.got.numel())};
+  return Diagnosis{FaultClass::kUnknown, fmt::format("{} of {} values of {} are NaN", stats.nan_got,
+                                                     s.got.numel(), s.who)};
 }
 
 Diagnosis by_finiteness(const Suspect& s) {
   const TapStatistics& stats = s.statistics;
-  return {FaultClass::kUnknown,
-          fmt::format("{} NaN and {} infinite values of a against {} and {} of b", stats.nan_ref,
-                      stats.inf_ref, stats.nan_got, stats.inf_got)};
+  return {
+      FaultClass::kUnknown,
+      fmt::format("expected {} NaN and {} infinite values, {} has {} and {}, or has them elsewhere",
+                  stats.nan_ref, stats.inf_ref, s.who, stats.nan_got, stats.inf_got)};
 }
 
 std::optional<Diagnosis> by_narrow_type(const Suspect& s) {
-  if (!deviates_by_values(s)) return std::nullopt;
+  if (!s.statistics.non_finite_agree) return std::nullopt;
   // In this order, for most bf16 numbers are fp16 numbers, too.
   const std::pair<at::ScalarType, std::string_view> types[] = {{at::kBFloat16, "bf16"},
                                                                {at::kHalf, "fp16"}};
@@ -281,9 +277,9 @@ std::optional<Diagnosis> by_narrow_type(const Suspect& s) {
     };
     // Its rounding leaves a relative error of about its unit, not more.
     if (fits(s.got) && !fits(s.ref) && s.statistics.relative_l2 < 0x1p-7) {
-      return Diagnosis{
-          FaultClass::kDtype,
-          fmt::format("every value of b is a {0} number: results are rounded to {0}", name)};
+      return Diagnosis{FaultClass::kDtype,
+                       fmt::format("every value of {0} is a {1} number: results are rounded to {1}",
+                                   s.who, name)};
     }
   }
   return std::nullopt;
@@ -294,7 +290,7 @@ std::optional<Diagnosis> by_scale(const Suspect& s) {
   const double without = std::sqrt(std::max(0.0, 1 - stats.cosine * stats.cosine));
   if (stats.cosine <= 0 || without > kLeftOver * stats.relative_l2) return std::nullopt;
   return Diagnosis{FaultClass::kScaleFactor,
-                   fmt::format("b is a's {:.6g}-fold (cosine 1 - {:.1e}): a factor is wrong",
+                   fmt::format("{} is {:.6g} times what it should be (cosine 1 - {:.1e})", s.who,
                                stats.scale, 1 - stats.cosine)};
 }
 
@@ -307,7 +303,8 @@ std::optional<Diagnosis> by_permutation(const Suspect& s) {
   if (left > 0.001 * s.statistics.relative_l2) return std::nullopt;
   return Diagnosis{
       FaultClass::kLayoutPermutation,
-      fmt::format("b has a's values in another order (sorted, relative L2 {:.1e})", left)};
+      fmt::format("{} has the right values in another order (sorted, relative L2 {:.1e})", s.who,
+                  left)};
 }
 
 std::optional<Diagnosis> by_few_features(const Suspect& s, double element_limit) {
@@ -316,9 +313,9 @@ std::optional<Diagnosis> by_few_features(const Suspect& s, double element_limit)
   const auto features = (off > element_limit).nonzero().flatten();
   if (features.numel() == 0 || features.numel() * 4 > off.numel()) return std::nullopt;
   return Diagnosis{FaultClass::kWeights,
-                   fmt::format("{} of {} output features deviate ({}): other values in those rows "
-                               "of the weight",
-                               features.numel(), off.numel(), listed(features))};
+                   fmt::format("{} of {} output features of {} deviate ({}): other values in those "
+                               "rows of the weight",
+                               features.numel(), off.numel(), s.who, listed(features))};
 }
 
 FaultClass class_of(OpKind kind) {
@@ -340,11 +337,11 @@ FaultClass class_of(OpKind kind) {
 }
 
 Diagnosis by_kind(const Suspect& s) {
-  return {
-      class_of(s.operation.kind),
-      fmt::format("no known mistake gives these values: relative L2 {:.2e}, cosine {:.6f}, best "
-                  "factor {:.6g}",
-                  s.statistics.relative_l2, s.statistics.cosine, s.statistics.scale)};
+  return {class_of(s.operation.kind),
+          fmt::format(
+              "no known mistake gives the values of {}: relative L2 {:.2e}, cosine {:.6f}, best "
+              "factor {:.6g}",
+              s.who, s.statistics.relative_l2, s.statistics.cosine, s.statistics.scale)};
 }
 
 }  // namespace
@@ -373,10 +370,10 @@ Diagnosis diagnose(const Suspect& suspect) {
   if (auto found = by_infinities(suspect)) return *found;
   if (auto found = by_nans(suspect)) return *found;
   if (auto found = by_narrow_type(suspect)) return *found;
-  if (!deviates_by_values(suspect)) return by_finiteness(suspect);
+  if (!suspect.statistics.non_finite_agree) return by_finiteness(suspect);
   if (auto found = by_scale(suspect)) return *found;
   if (auto found = by_permutation(suspect)) return *found;
-  // A quarter of the largest deviation: what rounding adds to the others is far below.
+  // A thousandth of the largest deviation is far above what rounding adds to the other features.
   if (auto found = by_few_features(suspect, suspect.statistics.max_diff * 1e-3)) return *found;
   return by_kind(suspect);
 }

@@ -13,15 +13,14 @@ namespace qf {
 
 // An operation that went wrong: what it was given, what it should have given and what it gave.
 struct Suspect {
-  std::string_view module;
+  std::string_view who;  // for sentences: "b", "path a", "the file"
   std::int64_t layer = 0;
   const Operation& operation;
-  const WeightMatrix* weight_b;  // where it is not the operation's own, as without faults
+  const WeightMatrix* weight;  // the suspect's; nullptr: the operation's own
   const at::Tensor& ref;
   const at::Tensor& got;
   const TapStatistics& statistics;
-  const Qwen3Model& model;    // a's
-  const Qwen3Model& model_b;  // b's, without faults
+  const Qwen3Model& model;  // the suspect's, as it is without injected faults
 };
 
 struct Diagnosis {
@@ -29,8 +28,8 @@ struct Diagnosis {
   std::string evidence;
 };
 
-// Computes the operation again with each mistake that is known, and says which one gives what b
-// gave; where none does, what the numbers look like.
+// Computes the operation again with each mistake that is known, and says which one gives what the
+// suspect gave; where none does, what the numbers look like.
 [[nodiscard]] Diagnosis diagnose(const Suspect& suspect);
 
 }  // namespace qf

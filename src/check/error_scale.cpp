@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "qwen3fp4/backend/reference.h"
 #include "qwen3fp4/kernels/fp4.h"
@@ -17,8 +18,6 @@ namespace {
 constexpr double kUnitF32 = 0x1p-24;
 constexpr double kUnitBF16 = 0x1p-8;
 constexpr double kUnitF16 = 0x1p-11;
-
-double square(double value) { return value * value; }
 
 double output_unit(ComputeDtype dtype) {
   return dtype == ComputeDtype::kBF16 ? kUnitBF16 : kUnitF32;
@@ -37,11 +36,17 @@ at::Tensor nvfp4_half_steps(const WeightMatrix& weight) {
     table.mutable_data_ptr<std::uint8_t>()[byte] = static_cast<std::uint8_t>(low | (high << 4U));
   }
   const auto codes = table.index_select(0, weight.codes().flatten().to(at::kInt));
-  return WeightMatrix::nvfp4(codes.view(weight.codes().sizes()), weight.scales(),
-                             weight.global_scale())
-             .dequantize()
-             .abs() /
-         2;
+  auto steps = WeightMatrix::nvfp4(codes.view(weight.codes().sizes()), weight.scales(),
+                                   weight.global_scale())
+                   .dequantize()
+                   .abs() /
+               2;
+  if (weight.scales().scalar_type() == at::kByte) {
+    // A subnormal scale, 0 above all, was itself rounded by up to 2^-10: a value of 6 by 6 * 2^-10.
+    const auto subnormal = at::bitwise_and(weight.scales(), 0x7F) < 8;
+    steps += subnormal.repeat_interleave(kNvfp4Block, 1) * (6 * 0x1p-10 * weight.global_scale());
+  }
+  return steps;
 }
 
 at::Tensor nf4_half_steps(const WeightMatrix& weight) {
@@ -58,9 +63,8 @@ at::Tensor nf4_half_steps(const WeightMatrix& weight) {
       .abs();
 }
 
-// Half steps of embedding rows `y_TD`, without the whole table's: a packed row's are at most a
-// quarter of its largest value (NVFP4: 1.5 steps of a block that reaches at least 4 of them would
-// be more, but then code 6 is in use and amax is 6 steps).
+// Half steps of embedding rows `y_TD`, without the whole table's: a packed row's are taken as a
+// quarter of its largest value, as 1.5 steps of a block whose largest value is 6 of them.
 at::Tensor row_steps(const WeightMatrix& weight, const at::Tensor& y_TD) {
   switch (weight.format()) {
     case WeightFormat::kF32:
@@ -76,38 +80,58 @@ at::Tensor row_steps(const WeightMatrix& weight, const at::Tensor& y_TD) {
   return (y_TD.abs().amax(-1, /*keepdim=*/true) / 4).expand_as(y_TD);
 }
 
-// x_TI times the squares of the weight, which are unpacked a tile of rows at a time.
-at::Tensor times_squared_weight(const at::Tensor& x_TI, const WeightMatrix& weight) {
+// sqrt(sum_i x_ti^2 w_oi^2), in units of each token's and the rows' largest value, so that squares
+// of small numbers do not underflow.
+at::Tensor root_of_squared_products(const at::Tensor& x_TI, const at::Tensor& w_OI) {
+  constexpr double kSmallest = std::numeric_limits<float>::min();
+  const auto unit_T1 = x_TI.abs().amax(-1, /*keepdim=*/true).clamp_min_(kSmallest);
+  const auto unit = w_OI.abs().max().clamp_min_(kSmallest);
+  const auto sums_TO = at::mm((x_TI / unit_T1).square_(), (w_OI / unit).square_().t());
+  return sums_TO.sqrt_() * unit_T1 * unit;
+}
+
+// The same of a packed weight, unpacked a tile of rows at a time.
+at::Tensor root_of_squared_products(const at::Tensor& x_TI, const WeightMatrix& weight) {
   constexpr std::int64_t kTileRows = 2048;
   const std::int64_t outputs = weight.out_features();
   auto y_TO = at::empty({x_TI.size(0), outputs}, at::kFloat);
   for (std::int64_t first = 0; first < outputs; first += kTileRows) {
     const std::int64_t count = std::min(kTileRows, outputs - first);
-    const auto squares = weight.dequantize_rows(first, count).square();
-    y_TO.narrow(1, first, count).copy_(at::mm(x_TI, squares.t()));
+    y_TO.narrow(1, first, count)
+        .copy_(root_of_squared_products(x_TI, weight.dequantize_rows(first, count)));
   }
   return y_TO;
+}
+
+// The unit roundoff of the narrowest type that holds all values: what a norm was stored as.
+double stored_unit(const at::Tensor& values) {
+  const auto fits = [&](at::ScalarType type) {
+    return at::equal(values.to(type).to(at::kFloat), values);
+  };
+  return fits(at::kBFloat16) ? kUnitBF16 : fits(at::kHalf) ? kUnitF16 : kUnitF32;
 }
 
 ErrorScale linear_scale(const Operation& op, const at::Tensor& y, const Arithmetics& arithmetics,
                         const WeightMatrix* other_weight) {
   const at::Tensor& x_TI = op.inputs[0];
-  const auto terms_TO = times_squared_weight(x_TI.square(), *op.weight);
   const double additions = static_cast<double>(op.weight->in_features()) + 1;
-  auto variance = (terms_TO + y.square()) * (2 * additions * square(kUnitF32));
-  ErrorScale scale{.rounding = variance.sqrt_(), .quantisation = {}};
-  at::Tensor noise_TO;
+  const auto partial_TO = at::hypot(root_of_squared_products(x_TI, *op.weight), y);
+  ErrorScale scale{.rounding = partial_TO * (std::sqrt(2 * additions) * kUnitF32),
+                   .quantisation = {}};
+  std::vector<at::Tensor> noises_TO;
   if (arithmetics.quantised_activations && op.weight->format() == WeightFormat::kNvfp4) {
     const QuantisedActivations quantised(x_TI);
     const auto steps_TI = half_steps(quantised.blocks) * quantised.scale_T1;
-    noise_TO = times_squared_weight(steps_TI.square(), *op.weight);
+    noises_TO.push_back(root_of_squared_products(steps_TI, *op.weight));
   }
   if (other_weight != nullptr) {
-    const auto steps_OI = half_steps(*op.weight).square_() + half_steps(*other_weight).square_();
-    const auto steps_TO = at::mm(x_TI.square(), steps_OI.t());
-    noise_TO = noise_TO.defined() ? noise_TO + steps_TO : steps_TO;
+    noises_TO.push_back(root_of_squared_products(
+        x_TI, at::hypot(half_steps(*op.weight), half_steps(*other_weight))));
   }
-  if (noise_TO.defined()) scale.quantisation = noise_TO.sqrt_();
+  for (const at::Tensor& noise : noises_TO) {
+    scale.quantisation =
+        scale.quantisation.defined() ? at::hypot(scale.quantisation, noise) : noise;
+  }
   return scale;
 }
 
@@ -133,9 +157,10 @@ at::Tensor attention_rounding(const Operation& op) {
   const double positions = static_cast<double>(k_SKE.size(0));
   const std::int64_t group = q_THE.size(1) / k_SKE.size(1);
   // |score| <= largest_TH; its error scale; and twice that relative to every weight of the softmax.
-  const auto longest_key_K = k_SKE.square().sum(-1).sqrt_().amax(0);
-  const auto largest_TH = q_THE.square().sum(-1).sqrt_() *
-                          longest_key_K.repeat_interleave(group).unsqueeze(0) / std::sqrt(width);
+  const auto longest_key_SK = std::get<0>(k_SKE.square().sum(-1).sqrt_().cummax(0));
+  const auto visible_TK = longest_key_SK.narrow(0, k_SKE.size(0) - q_THE.size(0), q_THE.size(0));
+  const auto largest_TH =
+      q_THE.square().sum(-1).sqrt_() * visible_TK.repeat_interleave(group, 1) / std::sqrt(width);
   const auto score_TH = largest_TH * (kUnitF32 * (std::sqrt(2 * width) + 1));
   const auto weight_TH = at::expm1(score_TH * 2) + kUnitF32 * (std::sqrt(positions) + 6);
   const auto magnitude_THE = ReferenceBackend().attention(q_THE, k_SKE, v_SKE.abs());
@@ -167,21 +192,25 @@ at::Tensor half_steps(const WeightMatrix& weight) {
 }
 
 ErrorScale error_scale(const Operation& operation, const at::Tensor& y,
-                       const Arithmetics& arithmetics, const WeightMatrix* other_weight) {
+                       const Arithmetics& arithmetics, const OtherWeight& other) {
   ErrorScale scale;
   switch (operation.kind) {
     case OpKind::kEmbedding:
       // Rows are copied, not computed: no arithmetic rounds them.
       scale.rounding = at::zeros_like(y);
-      if (other_weight != nullptr) {
-        scale.quantisation = row_steps(*operation.weight, y) + row_steps(*other_weight, y);
+      if (other.matrix != nullptr) {
+        scale.quantisation = row_steps(*operation.weight, y) + row_steps(*other.matrix, y);
       }
       return scale;
     case OpKind::kLinear:
-      scale = linear_scale(operation, y, arithmetics, other_weight);
+      scale = linear_scale(operation, y, arithmetics, other.matrix);
       break;
     case OpKind::kNorm:
       scale.rounding = norm_rounding(operation, y);
+      if (other.norm != nullptr) {
+        scale.quantisation =
+            y.abs() * (stored_unit(operation.inputs[1]) + stored_unit(*other.norm));
+      }
       break;
     case OpKind::kRope:
       scale.rounding = rope_rounding(operation);

@@ -11,7 +11,7 @@ namespace qf {
 struct Arithmetics {
   ComputeDtype a = ComputeDtype::kF32;
   ComputeDtype b = ComputeDtype::kF32;
-  // One of them quantises the inputs of linears with NVFP4 weights to NVFP4.
+  // One side quantises the inputs of linears with NVFP4 weights to NVFP4, the other does not.
   bool quantised_activations = false;
 };
 
@@ -24,10 +24,15 @@ struct ErrorScale {
   at::Tensor quantisation;
 };
 
-// `y`: the operation's result. `other_weight`: path b's weight where it is not the same tensor.
+// Path b's weight of an operation where it is not the same; at most one of the two.
+struct OtherWeight {
+  const WeightMatrix* matrix = nullptr;
+  const at::Tensor* norm = nullptr;
+};
+
+// `y`: the operation's result.
 [[nodiscard]] ErrorScale error_scale(const Operation& operation, const at::Tensor& y,
-                                     const Arithmetics& arithmetics,
-                                     const WeightMatrix* other_weight);
+                                     const Arithmetics& arithmetics, const OtherWeight& other);
 
 // f32 [out, in]: half the distance to the next value that the format can hold, 1.5 code steps where
 // the largest code may have clipped.

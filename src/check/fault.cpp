@@ -24,12 +24,6 @@ constexpr std::string_view kK = "self_attn.k_proj";
 constexpr std::string_view kGate = "mlp.gate_proj";
 constexpr std::string_view kUp = "mlp.up_proj";
 
-const std::vector<std::string_view>& norms() {
-  static const std::vector<std::string_view> kAll{"input_layernorm", "self_attn.q_norm",
-                                                  "self_attn.k_norm", "post_attention_layernorm"};
-  return kAll;
-}
-
 std::optional<WeightMatrix> one_nan_scale(const WeightMatrix& weight) {
   auto scales = weight.scales().clone();
   const std::int64_t middle = scales.numel() / 2;
@@ -131,6 +125,7 @@ std::string_view fault_class_name(FaultClass fault_class) {
 const std::vector<Fault>& faults() {
   using enum FaultClass;
   static const std::vector<std::string_view> kLinears(kLayerLinears.begin(), kLayerLinears.end());
+  static const std::vector<std::string_view> kNorms(kLayerNorms.begin(), kLayerNorms.end());
   static const std::vector<Fault> kAll{
       {"scales-as-integers", "E4M3 block scales read as plain integers", kScaleFactor, kLinears},
       {"exponent-15-nan", "E4M3 block scales of 256 and more read as NaN", kScaleFactor, kLinears},
@@ -141,8 +136,8 @@ const std::vector<Fault>& faults() {
       {"tensor-scale-reciprocal", "divided by the tensor scale", kScaleFactor, kLinears},
       {"gate-up-one-scale", "gate and up sharing one tensor scale", kScaleFactor, {kUp, kGate}},
       {"rows-permuted", "rows of each head of q or k interleaved", kLayoutPermutation, {kQ, kK}},
-      {"norm-skipped", "an RMSNorm left out", kNorm, norms()},
-      {"eps-wrong", "an RMSNorm with 1000 times its eps", kNorm, norms()},
+      {"norm-skipped", "an RMSNorm left out", kNorm, kNorms},
+      {"eps-wrong", "an RMSNorm with 1000 times its eps", kNorm, kNorms},
       {"attention-scale",
        "scores not divided by sqrt(head_dim)",
        kAttention,
@@ -244,17 +239,10 @@ at::Tensor FaultyBackend::linear(const at::Tensor& x_TI, const WeightMatrix& wei
 
 at::Tensor FaultyBackend::rms_norm(const at::Tensor& x, const at::Tensor& weight,
                                    double eps) const {
-  if (weights_ != nullptr) {
-    const std::pair<std::string_view, const at::Tensor*> own[] = {
-        {"input_layernorm", &weights_->input_layernorm},
-        {"self_attn.q_norm", &weights_->q_norm},
-        {"self_attn.k_norm", &weights_->k_norm},
-        {"post_attention_layernorm", &weights_->post_attention_layernorm}};
-    for (const auto& [module, tensor] : own) {
-      if (!tensor->is_same(weight)) continue;
-      if (strikes("norm-skipped", module)) return x;
-      if (strikes("eps-wrong", module)) return inner_.rms_norm(x, weight, eps * 1000);
-    }
+  for (const std::string_view module : kLayerNorms) {
+    if (weights_ == nullptr || !norm_of(*weights_, module).is_same(weight)) continue;
+    if (strikes("norm-skipped", module)) return x;
+    if (strikes("eps-wrong", module)) return inner_.rms_norm(x, weight, eps * 1000);
   }
   return inner_.rms_norm(x, weight, eps);
 }

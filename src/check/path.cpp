@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
 #include <span>
 #include <utility>
 
@@ -54,9 +55,14 @@ PathSpec parse_path(std::string_view text, std::string_view flag) {
          path.backend, fmt::join(backend_names(), ", "), kGrammar);
   }
   bool replay = false;
+  std::set<std::string_view> given;  // "prefill", "dtype", ...
   for (const std::string_view setting : std::span(words).subspan(1)) {
     if (!apply_setting(path, setting)) {
       fail(ExitCode::kUsage, "{}: expected a path {}, found '{}' in it", flag, kGrammar, setting);
+    }
+    const std::string_view key = setting.substr(0, setting.find('='));
+    if (!given.insert(key).second) {
+      fail(ExitCode::kUsage, "{}: expected {} once in a path, found it twice", flag, key);
     }
     replay = replay || setting == "cache=off";
   }

@@ -11,17 +11,15 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// Largest x / y, where 0 / 0 is no difference.
-double largest_ratio(const at::Tensor& x, const at::Tensor& y) {
-  const auto ratio = at::where(x == 0, at::zeros_like(x), x / y);
-  return ratio.numel() == 0 ? 0 : ratio.max().item<double>();
+// Largest difference over its limit. Equal values need no limit; where none could be derived (not
+// finite), unequal ones are out of bounds.
+double largest_ratio(const at::Tensor& diff, const at::Tensor& limit) {
+  if (diff.numel() == 0) return 0;
+  const auto ratio = at::where(at::isfinite(limit), diff / limit, at::full_like(diff, kInfinity));
+  return ratio.masked_fill(diff == 0, 0).max().item<double>();
 }
 
 double ratio(double x, double y) { return x == 0 ? 0 : x / y; }
-
-bool same_finiteness(const TapStatistics& s) {
-  return s.nan_ref == s.nan_got && s.inf_ref == s.inf_got;
-}
 
 }  // namespace
 
@@ -37,6 +35,9 @@ TapStatistics tap_statistics(const at::Tensor& ref, const at::Tensor& got) {
     s.nan_got = count(at::isnan(got));
     s.inf_ref = ref.numel() - count(ref_finite) - s.nan_ref;
     s.inf_got = got.numel() - count(got_finite) - s.nan_got;
+    s.non_finite_agree = at::equal(at::isnan(ref), at::isnan(got)) &&
+                         at::equal(at::isposinf(ref), at::isposinf(got)) &&
+                         at::equal(at::isneginf(ref), at::isneginf(got));
     const auto bad = (ref_finite & got_finite).logical_not();
     r = r.masked_fill(bad, 0);
     g = g.masked_fill(bad, 0);
@@ -57,20 +58,22 @@ TapStatistics tap_statistics(const at::Tensor& ref, const at::Tensor& got) {
 
 Verdict judge_isolated(const at::Tensor& ref, const at::Tensor& got, const ErrorScale& scale,
                        const TapStatistics& statistics) {
-  const auto norm = [](const at::Tensor& x) { return x.to(at::kDouble).norm().item<double>(); };
-  const bool quantised = scale.quantisation.defined();
-  const double ref_norm = norm(ref.nan_to_num(0, 0, 0));
-  double allowed = kSigmas * norm(scale.rounding.nan_to_num(0, 0, 0));
-  if (quantised) allowed += kQuantisedSigmas * norm(scale.quantisation.nan_to_num(0, 0, 0));
-  Verdict verdict{.bound = ratio(allowed, ref_norm), .misfit = 0};
-  if (!same_finiteness(statistics)) {
-    verdict.misfit = kInfinity;
-    return verdict;
+  const auto excluded = (at::isfinite(ref) & at::isfinite(got)).logical_not();
+  const auto comparable = [&](const at::Tensor& x) {
+    return x.to(at::kDouble).masked_fill(excluded, 0);
+  };
+  const auto norm = [](const at::Tensor& x) { return x.norm().item<double>(); };
+  const auto rounding = comparable(scale.rounding);
+  auto limit = rounding * kSigmas;
+  double allowed = norm(limit);
+  if (scale.quantisation.defined()) {
+    const auto quantisation = comparable(scale.quantisation);
+    limit += quantisation * kSigmas;
+    allowed += kQuantisedSigmas * norm(quantisation);
   }
-  const auto limit =
-      (quantised ? scale.rounding + scale.quantisation : scale.rounding).to(at::kDouble) * kSigmas;
-  const auto both = at::isfinite(ref) & at::isfinite(got);
-  const auto diff = (got.to(at::kDouble) - ref).abs_().masked_fill_(both.logical_not(), 0);
+  Verdict verdict{.bound = ratio(allowed, norm(comparable(ref))), .misfit = kInfinity};
+  if (!statistics.non_finite_agree) return verdict;
+  const auto diff = (comparable(got) - comparable(ref)).abs_();
   verdict.misfit =
       std::max(largest_ratio(diff, limit), ratio(statistics.relative_l2, verdict.bound));
   return verdict;
@@ -78,7 +81,7 @@ Verdict judge_isolated(const at::Tensor& ref, const at::Tensor& got, const Error
 
 Verdict judge_chained(const TapStatistics& statistics, double bound) {
   return {.bound = bound,
-          .misfit = same_finiteness(statistics) ? ratio(statistics.relative_l2, bound) : kInfinity};
+          .misfit = statistics.non_finite_agree ? ratio(statistics.relative_l2, bound) : kInfinity};
 }
 
 }  // namespace qf

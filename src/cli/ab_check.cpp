@@ -1,5 +1,6 @@
 #include "qwen3fp4/check/ab_check.h"
 
+#include <algorithm>
 #include <charconv>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -42,13 +43,11 @@ struct AbCheckCommand {
   [[nodiscard]] AbReport compare(const LoadedModel& loaded) const;
 };
 
+// -1 for what is none.
 std::int64_t layer_number(std::string_view text) {
   std::int64_t value = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < 0) {
-    fail(ExitCode::kUsage, "--layers: expected layers like 0-3,7, got '{}'", text);
-  }
-  return value;
+  return error == std::errc() && end == text.data() + text.size() ? value : -1;
 }
 
 // "0-3,7"
@@ -63,7 +62,7 @@ std::vector<std::int64_t> parse_layers(std::string_view text) {
     const std::int64_t first = layer_number(part.substr(0, dash));
     const std::int64_t last =
         dash == std::string_view::npos ? first : layer_number(part.substr(dash + 1));
-    if (first > last || last >= kMost) {
+    if (first < 0 || first > last || last >= kMost) {
       fail(ExitCode::kUsage, "--layers: expected layers like 0-3,7, got '{}'", part);
     }
     for (std::int64_t layer = first; layer <= last; ++layer) layers.push_back(layer);
@@ -152,9 +151,10 @@ void AbCheckCommand::run() {
   if (scales) return check_scales();
   const LoadedModel loaded = load(model);
   const AbReport report = compare(loaded);
-  if (!html.empty()) write_text_file(html, to_html(report));
   print(json ? to_json(report).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"
              : to_text(report, all_taps));
+  // After the report, which a path that cannot be written must not cost.
+  if (!html.empty()) write_text_file(html, to_html(report));
   if (report.finding) {
     fail(ExitCode::kCheckFailed, "ab-check: {} is out of bounds (likely {})",
          report.finding->module, fault_class_name(report.finding->fault_class));
@@ -167,13 +167,29 @@ void AbCheckCommand::run() {
   }
 }
 
+std::string positive(const std::string& text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  // "not greater" also refuses NaN.
+  if (error != std::errc() || end != text.data() + text.size() || !(value > 0)) {
+    return fmt::format("expected a number above 0, got {}", text);
+  }
+  return "";
+}
+
+std::string not_empty(const std::string& text) {
+  return text.empty() ? "expected a value, got an empty one" : "";
+}
+
 void bind_check(CLI::App& command, AbCheckCommand& options) {
   AbOptions& check = options.check;
   add_choice(
       command, "--mode", check.mode,
       {{"both", AbMode::kBoth}, {"isolated", AbMode::kIsolated}, {"chained", AbMode::kChained}},
       "isolated: every operation of b gets a's input; chained: each path feeds itself");
-  command.add_option("--layers", options.layers, "Compare only these: 0-3,7")->type_name("LIST");
+  command.add_option("--layers", options.layers, "Compare only these: 0-3,7")
+      ->type_name("LIST")
+      ->check(not_empty);
   command
       .add_option("--ab-max-calls", check.max_calls, "Compare only the first N taps (default: all)")
       ->type_name("N")
@@ -181,7 +197,7 @@ void bind_check(CLI::App& command, AbCheckCommand& options) {
   command
       .add_option("--explosion-rel", check.explosion_rel,
                   "End the chained comparison where relative L2 exceeds this")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   command
       .add_option("--seed", check.seed,
@@ -219,16 +235,22 @@ void add_ab_check(CLI::App& app) {
           ->add_option("--inject", options->inject,
                        "Put a fault into path b, to see it found: FAULT[:LAYER[:MODULE]]; "
                        "list: name them")
-          ->type_name("FAULT");
+          ->type_name("FAULT")
+          ->check(not_empty);
   auto* scales = command->add_flag("--scale-check", options->scales,
                                    "Check instead that every scale keeps its place and meaning");
   for (CLI::Option* option : {b, model_b, inject}) b_file->excludes(option);
   for (CLI::Option* option : prompts) b_file->excludes(option);
-  for (CLI::Option* option : {b, model_b, inject, b_file}) scales->excludes(option);
-  for (CLI::Option* option : prompts) scales->excludes(option);
   bind_check(*command, *options);
   command->add_option("--html", options->html, "Write a page with heat maps")->type_name("FILE");
   command->add_flag("--json", options->json, "Print one JSON object");
+  for (CLI::Option* option : command->get_options()) {
+    constexpr std::string_view kGoWithIt[] = {"--help", "--model",    "--threads",    "--verbose",
+                                              "--json", "--all-taps", "--scale-check"};
+    const bool goes = std::ranges::any_of(
+        kGoWithIt, [&](std::string_view name) { return option->check_name(std::string(name)); });
+    if (!goes) scales->excludes(option);
+  }
   command->callback([options] { options->run(); });
 }
 

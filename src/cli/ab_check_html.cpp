@@ -31,7 +31,7 @@ constexpr std::string_view kAfterData = R"html(</script>
 <script>
 const report = JSON.parse(document.getElementById('data').textContent);
 const text = (id, value) => { document.getElementById(id).textContent = value; };
-text('sides', `ref: ${report.a} | got: ${report.b} | ${report.tokens} tokens, ${report.layers} layers`);
+text('sides', `ref: ${report.ref} | got: ${report.got} | ${report.tokens} tokens, ${report.layers} layers`);
 text('verdict', report.verdict);
 document.getElementById('verdict').className = report.within ? 'good' : 'bad';
 // Misfit 1e-3 and less is white, 1 is orange, 1e3 and more or not finite is dark red.
@@ -101,9 +101,9 @@ std::string to_html(const AbReport& report) {
   json["verdict"] = verdict(report);
   std::string data =
       json.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
-  // "</script>" in a name must not end the element.
-  for (std::size_t at = data.find("</"); at != std::string::npos; at = data.find("</", at)) {
-    data.replace(at, 2, "<\\/");
+  // Nothing in a name may end the element, or open another.
+  for (std::size_t at = data.find('<'); at != std::string::npos; at = data.find('<', at)) {
+    data.replace(at, 1, "\\u003c");
   }
   return std::string(kBeforeData) + data + std::string(kAfterData);
 }

@@ -68,8 +68,8 @@ std::string table(std::string_view title, const std::vector<TapResult>& taps, bo
 }  // namespace
 
 nlohmann::json to_json(const AbReport& report) {
-  nlohmann::json json{{"a", report.a},
-                      {"b", report.b},
+  nlohmann::json json{{"ref", report.ref},
+                      {"got", report.got},
                       {"tokens", report.tokens},
                       {"layers", report.layers},
                       {"stopped_early", report.stopped_early},
@@ -92,19 +92,22 @@ std::string verdict(const AbReport& report) {
     return fmt::format("first layer out of bounds: {}; likely {}: {}", report.finding->module,
                        fault_class_name(report.finding->fault_class), report.finding->evidence);
   }
-  return fmt::format("within bounds: {} taps compared{}{}",
-                     report.isolated.size() + report.chained.size(),
-                     report.stopped_early ? ", stopped by --ab-max-calls" : "",
-                     report.exploded ? ", ended by --explosion-rel" : "");
+  return fmt::format("within bounds: {} taps isolated, {} chained{}", report.isolated.size(),
+                     report.chained.size(),
+                     report.stopped_early ? ", stopped by --ab-max-calls" : "");
 }
 
 std::string to_text(const AbReport& report, bool all_taps) {
   std::string text =
-      fmt::format("ref: {}\ngot: {}\n{} tokens, {} layers; {}\n", printable(report.a),
-                  printable(report.b), report.tokens, report.layers,
+      fmt::format("ref: {}\ngot: {}\n{} tokens, {} layers; {}\n", printable(report.ref),
+                  printable(report.got), report.tokens, report.layers,
                   all_taps ? "every tap" : "of each layer the tap with the largest misfit");
   text += table("isolated: every operation of b on a's input", report.isolated, all_taps);
   text += table("chained: each path on its own", report.chained, all_taps);
+  if (report.exploded) {
+    text += fmt::format(
+        "the chained comparison ended here: over --explosion-rel, or finite on one side only\n");
+  }
   return text + "\n" + verdict(report) + "\n";
 }
 

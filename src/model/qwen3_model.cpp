@@ -54,6 +54,14 @@ const WeightMatrix& weight_of(const DecoderLayer& layer, std::string_view module
   throw std::logic_error(fmt::format("a layer has no weight {}", module));
 }
 
+const at::Tensor& norm_of(const DecoderLayer& layer, std::string_view module) {
+  if (module == "input_layernorm") return layer.input_layernorm;
+  if (module == "self_attn.q_norm") return layer.q_norm;
+  if (module == "self_attn.k_norm") return layer.k_norm;
+  if (module == "post_attention_layernorm") return layer.post_attention_layernorm;
+  throw std::logic_error(fmt::format("a layer has no norm {}", module));
+}
+
 Qwen3Model Qwen3Model::load(ModelConfig config, const DatReader& weights, const Backend& backend,
                             const std::function<void(std::int64_t, std::int64_t)>& progress) {
   const c10::InferenceMode no_autograd;

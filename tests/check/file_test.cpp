@@ -2,12 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <span>
 #include <vector>
 
 #include "../model/golden.h"
 #include "../run/tiny_model.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/check/ab_check.h"
+#include "qwen3fp4/formats/safetensors.h"
 #include "qwen3fp4/run/dump.h"
 #include "random_model.h"
 
@@ -53,7 +55,7 @@ TEST_P(ActivationFiles, NameTheLayerOfOneChangedWeight) {
       EXPECT_EQ(report.finding->module, fmt::format("model.layers.{}.{}", layer, module));
       EXPECT_EQ(report.finding->layer, layer);
       EXPECT_EQ(report.finding->fault_class, FaultClass::kWeights);
-      EXPECT_THAT(report.finding->evidence, HasSubstr("output features deviate (5)"));
+      EXPECT_THAT(report.finding->evidence, HasSubstr("output features of the file deviate (5)"));
     }
   }
 }
@@ -78,12 +80,64 @@ TEST_P(ActivationFiles, ThatLackTapsServeTheChainedModeOnly) {
   }
 }
 
-TEST_P(ActivationFiles, ThatAreNoneAreRefused) {
+// What the file holds is explained, not what path a would have had to do to be like it.
+TEST_P(ActivationFiles, WithAFaultInThemAreExplained) {
+  test::TemporaryFolder folder;
+  Qwen3Model faulty = load();
+  const auto weight = faulty.weight(1, "mlp.up_proj").dequantize();
+  faulty.replace_weight(1, "mlp.up_proj", WeightMatrix::dense(weight * 3));
+  NameFilter all("--taps", "module", ".");
+  const auto file = folder.path() / "faulty.safetensors";
+  dump(faulty, std::vector<std::int64_t>{1, 2, 3}, all, file);
   const Qwen3Model model = load();
-  for (const char* name : {"expected.dat", "model.dat", "absent"}) {
-    EXPECT_THROW((void)ab_check_file({.model = &model}, kGoldenModels / GetParam() / name, {}),
-                 Error);
+  const AbReport report = ab_check_file({.model = &model, .path = {.backend = "cpu"}}, file, {});
+  ASSERT_TRUE(report.finding);
+  EXPECT_EQ(report.finding->module, "model.layers.1.mlp.up_proj");
+  EXPECT_EQ(report.finding->fault_class, FaultClass::kScaleFactor);
+  EXPECT_THAT(report.finding->evidence, HasSubstr("the file is 3 times what it should be"));
+}
+
+// `taps` as a file of one tensor beside the ids.
+void write_taps(const std::filesystem::path& path, const NamedBytes& ids, const NamedBytes& tap) {
+  write_safetensors(path, std::vector<NamedBytes>{ids, tap});
+}
+
+TEST_P(ActivationFiles, ThatAreNoneAreRefused) {
+  test::TemporaryFolder folder;
+  const Qwen3Model model = load();
+  const auto path = folder.path() / "taps.safetensors";
+  const auto refused = [&](const char* sentence, ExitCode code = ExitCode::kUnreadable) {
+    try {
+      (void)ab_check_file({.model = &model}, path, {.mode = AbMode::kChained});
+      ADD_FAILURE() << sentence;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr(sentence));
+      EXPECT_EQ(error.code(), code) << sentence;
+    }
+  };
+  refused("cannot be opened");  // absent
+  const std::vector<std::int64_t> numbers{1, 2};
+  const std::vector<std::int64_t> outside{1, model.config().vocab_size};
+  const std::vector<std::int64_t> negative{-1, 2};
+  const std::int64_t hidden = model.config().hidden_size;
+  const std::vector<float> floats(static_cast<std::size_t>(2 * hidden), 0.5F);
+  const auto bytes = [](const auto& values) { return std::as_bytes(std::span(values)); };
+  const NamedBytes ids{"ids", DType::kI64, {2}, bytes(numbers)};
+  const NamedBytes embedding{"model.embed_tokens", DType::kF32, {2, hidden}, bytes(floats)};
+  for (const NamedBytes& wrong : {NamedBytes{"identity", DType::kI64, {2}, bytes(numbers)},
+                                  NamedBytes{"ids", DType::kI32, {4}, bytes(numbers)},
+                                  NamedBytes{"ids", DType::kI64, {1, 2}, bytes(numbers)}}) {
+    write_taps(path, wrong, embedding);
+    refused("expected activations with `ids` i64 [T]");
   }
+  write_taps(path, {"ids", DType::kI64, {2}, bytes(outside)}, embedding);
+  refused("expected token ids from 0 to", ExitCode::kUsage);
+  write_taps(path, {"ids", DType::kI64, {2}, bytes(negative)}, embedding);
+  refused("found -1", ExitCode::kUsage);
+  write_taps(path, ids, {"model.embed_tokens", DType::kF32, {hidden, 2}, bytes(floats)});
+  refused("model.embed_tokens: expected f32 [2, ");
+  write_taps(path, ids, {"model.embed_tokens", DType::kBF16, {2, 2 * hidden}, bytes(floats)});
+  refused("found bf16");
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, ActivationFiles,

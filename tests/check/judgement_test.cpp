@@ -41,7 +41,7 @@ void expect_finding(const AbReport& report, FaultClass fault_class, const char* 
 
 TEST(Judgement, AFactorThatNobodyKnowsIsAScaleFactor) {
   expect_finding(compare_changed([](const at::Tensor& w) { return w * 1.01; }),
-                 FaultClass::kScaleFactor, "1.01-fold");
+                 FaultClass::kScaleFactor, "b is 1.01 times what it should be");
 }
 
 TEST(Judgement, RowsInAnotherOrderAreAPermutation) {
@@ -65,6 +65,33 @@ TEST(Judgement, AnInfiniteWeightIsNotMistakenForAnOverflow) {
   EXPECT_NE(report.finding->fault_class, FaultClass::kDtype);
 }
 
+// Weights a and b that hold these values at [3, 2] and [4, 5] of layer 1's up_proj.
+AbReport compare_non_finite(float a_first, float a_second, float b_first, float b_second) {
+  Qwen3Model a = RandomModel{.seed = 5, .format = WeightFormat::kF32}.make();
+  Qwen3Model b = a;
+  const auto put = [](Qwen3Model& model, float first, float second) {
+    auto values = model.weight(1, "mlp.up_proj").dequantize().clone();
+    values[3][2] = first;
+    values[4][5] = second;
+    model.replace_weight(1, "mlp.up_proj", WeightMatrix::dense(values));
+  };
+  put(a, a_first, a_second);
+  put(b, b_first, b_second);
+  return ab_check({.model = &a, .path = {.backend = "reference"}},
+                  {.model = &b, .path = {.backend = "reference"}}, random_ids(a, 7, 5),
+                  {.mode = AbMode::kIsolated});
+}
+
+TEST(Judgement, AsManyNonFiniteValuesElsewhereAreNotTheSame) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  EXPECT_FALSE(compare_non_finite(kNan, 1, kNan, 1).finding);
+  EXPECT_FALSE(compare_non_finite(kInf, 1, kInf, 1).finding);
+  EXPECT_TRUE(compare_non_finite(kNan, 1, 1, kNan).finding);   // another place
+  EXPECT_TRUE(compare_non_finite(kInf, 1, -kInf, 1).finding);  // another sign
+  EXPECT_TRUE(compare_non_finite(kNan, 1, kInf, 1).finding);   // infinite only where a is NaN
+}
+
 TEST(Judgement, AReferenceThatIsNotFiniteIsSaidToBe) {
   Qwen3Model a = RandomModel{.seed = 5, .format = WeightFormat::kF32}.make();
   const Qwen3Model b = a;
@@ -74,7 +101,8 @@ TEST(Judgement, AReferenceThatIsNotFiniteIsSaidToBe) {
   const AbReport report =
       ab_check({.model = &a, .path = {.backend = "reference"}},
                {.model = &b, .path = {.backend = "cpu"}}, random_ids(a, 7, 5), {});
-  expect_finding(report, FaultClass::kUnknown, "7 NaN and 0 infinite values of a against 0 and 0");
+  expect_finding(report, FaultClass::kUnknown,
+                 "expected 7 NaN and 0 infinite values, b has 0 and 0");
 }
 
 TEST(Judgement, StatisticsAreWhatTheySay) {
@@ -132,11 +160,65 @@ TEST(Judgement, ChainedAloneSaysWhereToLook) {
   EXPECT_THAT(report.finding->evidence, HasSubstr("--mode isolated"));
 }
 
+TEST(Judgement, TheSideThatIsWrongIsNamed) {
+  const Qwen3Model model = RandomModel{.seed = 9}.make();
+  const auto injection = parse_injection("nibbles-swapped:1:mlp.up_proj", model, 0);
+  const AbSide right{.model = &model, .path = {.backend = "cpu"}};
+  const AbSide wrong{.model = &model, .path = {.backend = "cpu"}, .injection = &injection};
+  const auto ids = random_ids(model, 4, 9);
+  const AbReport a_wrong = ab_check(wrong, right, ids, {.mode = AbMode::kIsolated});
+  const AbReport b_wrong = ab_check(right, wrong, ids, {.mode = AbMode::kIsolated});
+  for (const AbReport* report : {&a_wrong, &b_wrong}) {
+    ASSERT_TRUE(report->finding);
+    EXPECT_EQ(report->finding->module, "model.layers.1.mlp.up_proj");
+    EXPECT_EQ(report->finding->fault_class, FaultClass::kNibbleOrder);
+  }
+  EXPECT_THAT(a_wrong.finding->evidence, ::testing::StartsWith("a computes as if"));
+  EXPECT_THAT(b_wrong.finding->evidence, ::testing::StartsWith("b computes as if"));
+}
+
+TEST(Judgement, QuantisedActivationsOnBothSidesExcuseNothing) {
+  const Qwen3Model model = RandomModel{.seed = 9}.make();
+  const auto injection = parse_injection("gate-up-one-scale:1:mlp.up_proj", model, 0);
+  const AbReport report =
+      ab_check({.model = &model, .path = {.backend = "reference", .linear = LinearMode::kW4A4}},
+               {.model = &model,
+                .path = {.backend = "cpu", .linear = LinearMode::kW4A4},
+                .injection = &injection},
+               random_ids(model, 4, 9), {.mode = AbMode::kIsolated});
+  ASSERT_TRUE(report.finding);
+  EXPECT_EQ(report.finding->module, "model.layers.1.mlp.up_proj");
+  EXPECT_EQ(report.finding->fault_class, FaultClass::kScaleFactor);
+}
+
+TEST(Judgement, WithLayersLeftOutNoneOfThemIsCleared) {
+  const Qwen3Model model = RandomModel{.seed = 9}.make();
+  const auto injection = parse_injection("nibbles-swapped:1:mlp.down_proj", model, 0);
+  const AbReport report =
+      ab_check({.model = &model, .path = {.backend = "reference"}},
+               {.model = &model, .path = {.backend = "cpu"}, .injection = &injection},
+               random_ids(model, 4, 9), {.layers = {2}});
+  ASSERT_TRUE(report.finding);
+  EXPECT_THAT(report.finding->evidence, HasSubstr("was not compared (--layers)"));
+}
+
+TEST(Judgement, TinyNumbersHaveBoundsToo) {
+  const Qwen3Model a = RandomModel{.seed = 5, .format = WeightFormat::kF32}.make();
+  Qwen3Model tiny = a;
+  tiny.replace_weight(1, "mlp.up_proj",
+                      WeightMatrix::dense(a.weight(1, "mlp.up_proj").dequantize() * 1e-20));
+  const AbReport report =
+      ab_check({.model = &tiny, .path = {.backend = "reference"}},
+               {.model = &tiny, .path = {.backend = "cpu", .schedule = Schedule::kToken}},
+               random_ids(a, 7, 5), {});
+  EXPECT_FALSE(report.finding) << report.finding->module;
+}
+
 TEST(Paths, AreReadAsTheyAreWritten) {
   for (const PathSpec& path : shipped_paths()) EXPECT_EQ(parse_path(path_text(path), "--a"), path);
   EXPECT_EQ(parse_path("cpu,cache=off,prefill=whole", "--a").schedule, Schedule::kReplay);
-  for (const char* wrong :
-       {"", "gpu", "cpu,", "cpu,prefill=all", "cpu,,cache=off", "cpu,dtype=fp16"}) {
+  for (const char* wrong : {"", "gpu", "cpu,", "cpu,prefill=all", "cpu,,cache=off",
+                            "cpu,dtype=fp16", "cpu,dtype=bf16,dtype=fp32"}) {
     try {
       (void)parse_path(wrong, "--a");
       ADD_FAILURE() << wrong;

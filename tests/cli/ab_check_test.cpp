@@ -89,6 +89,7 @@ TEST_F(AbCheckCommand, HtmlIsWholeAndLoadsNothing) {
   EXPECT_THAT(text, Not(HasSubstr("src=")));
   const auto unwritable = check({"--html", path("no/such/folder.html").string()});
   EXPECT_EQ(unwritable.exit_code, 4);
+  EXPECT_THAT(unwritable.out, HasSubstr("within bounds"));  // the report is not lost with it
 }
 
 TEST_F(AbCheckCommand, TwoModelsAndAFileOfActivations) {
@@ -111,6 +112,11 @@ TEST_F(AbCheckCommand, TwoModelsAndAFileOfActivations) {
 TEST_F(AbCheckCommand, ScaleCheckIsExact) {
   const auto done = check({"--scale-check"});
   EXPECT_EQ(done.exit_code, 2);  // a prompt has nothing to do with it
+  for (const Words& idle : std::vector<Words>{{"--layers", "0"}, {"--a", "cpu"}, {"--html", "x"}}) {
+    Words words{"ab-check", "--model", model_.string(), "--scale-check"};
+    words.insert(words.end(), idle.begin(), idle.end());
+    EXPECT_EQ(run_program(words).exit_code, 2) << idle[0];
+  }
   const auto alone = run_program({"ab-check", "--model", model_.string(), "--scale-check"});
   EXPECT_EQ(alone.exit_code, 0) << alone.err;
   EXPECT_THAT(alone.out, HasSubstr("scale check: 40 of 40 exact"));
@@ -135,7 +141,11 @@ TEST_F(AbCheckCommand, WrongUsageIsOneSentence) {
                                                {"--inject", "nibbles-swapped"},
                                                {"--mode", "all"},
                                                {"--ab-max-calls", "0"},
-                                               {"--explosion-rel", "-1"}}) {
+                                               {"--explosion-rel", "-1"},
+                                               {"--explosion-rel", "nan"},
+                                               {"--layers", ""},
+                                               {"--layers", "-1"},
+                                               {"--inject", ""}}) {
     const auto done = check(wrong);
     EXPECT_EQ(done.exit_code, 2) << wrong[0] << " " << wrong[1];
     EXPECT_EQ(std::ranges::count(done.err, '\n'), 1) << done.err;

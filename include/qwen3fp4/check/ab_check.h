@@ -18,6 +18,7 @@ namespace qf {
 
 // How two tensors of one shape differ. Sums in double, over the elements that are finite in both.
 struct TapStatistics {
+  bool non_finite_agree = true;  // NaN, +Inf and -Inf are at the same places
   double max_ref = 0, max_got = 0, max_diff = 0;
   double relative_l2 = 0;  // ||got - ref|| / ||ref||
   double cosine = 1;
@@ -43,8 +44,8 @@ struct AbOptions {
   AbMode mode = AbMode::kBoth;
   std::vector<std::int64_t> layers = {};  // compare only these; empty: all, and what is around them
   std::int64_t max_calls = std::numeric_limits<std::int64_t>::max();  // compare so many taps
-  // A relative L2 above it, or a value that is not finite, ends the comparison: what comes after an
-  // explosion says nothing.
+  // A relative L2 above it, or values that are finite on one side only, end the chained comparison:
+  // what comes after an explosion says nothing.
   double explosion_rel = 1e3;
   std::uint64_t seed = 0;  // of the noise that measures how errors grow
 };
@@ -57,12 +58,12 @@ struct AbFinding {
 };
 
 struct AbReport {
-  std::string a, b;  // what was compared, in words
+  std::string ref, got;  // what was compared, in words
   std::int64_t tokens = 0, layers = 0;
   std::vector<TapResult> isolated = {};  // in forward order; empty where the mode left them out
   std::vector<TapResult> chained = {};
   bool stopped_early = false;  // by max_calls
-  bool exploded = false;
+  bool exploded = false;       // the chained comparison ended at its last tap
   // Of the first tap out of bounds, isolated if there is one, else chained.
   std::optional<AbFinding> finding = std::nullopt;
 };
@@ -84,9 +85,10 @@ using AbProgress = std::function<void(std::int64_t, std::int64_t)>;
 [[nodiscard]] AbReport ab_check(const AbSide& a, const AbSide& b, std::span<const std::int64_t> ids,
                                 const AbOptions& options, const AbProgress& progress = {});
 
-// The same against a file of activations (from tools/dump_transformers_taps.py or `dump --taps`),
-// f32 arithmetic. The file's values are the reference, for a file cannot be fed with a's; isolated
-// mode feeds a with the file's and needs a tap of every operation, chained takes what there is.
+// The same against a file of f32 activations (from tools/dump_transformers_taps.py or `dump
+// --taps`) of the same weights. The file's values are the reference, for a file cannot be fed with
+// a's; isolated mode feeds a with the file's and needs a tap of every operation, chained takes what
+// there is.
 [[nodiscard]] AbReport ab_check_file(const AbSide& a, const std::filesystem::path& file,
                                      const AbOptions& options, const AbProgress& progress = {});
 

@@ -40,6 +40,10 @@ inline constexpr std::array<std::string_view, 7> kLayerLinears{
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
     "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
 [[nodiscard]] const WeightMatrix& weight_of(const DecoderLayer& layer, std::string_view module);
+// Its norms, likewise; q_norm and k_norm are undefined tensors without qk_norm.
+inline constexpr std::array<std::string_view, 4> kLayerNorms{
+    "input_layernorm", "self_attn.q_norm", "self_attn.k_norm", "post_attention_layernorm"};
+[[nodiscard]] const at::Tensor& norm_of(const DecoderLayer& layer, std::string_view module);
 
 // Qwen3, and the Llama family as its special case without q/k norm. One forward pass for every
 // backend: what differs between them is behind Backend.
@@ -71,6 +75,7 @@ class Qwen3Model {
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const std::vector<DecoderLayer>& layers() const { return layers_; }
   [[nodiscard]] const WeightMatrix& embed_tokens() const { return *embed_tokens_; }
+  [[nodiscard]] const at::Tensor& norm() const { return norm_; }
   // The embedding where it is tied.
   [[nodiscard]] const WeightMatrix& lm_head() const {
     return lm_head_ ? *lm_head_ : *embed_tokens_;
