@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime_api.h>
+
+#include "qwen3fp4/kernels/views.h"
+
+// NVFP4 weights rearranged for streaming through Hopper's FP8 tensor cores (decode_step.h): the
+// same codes and scale bytes in another order, 9/16 byte a weight, rows padded to a multiple of 64
+// and columns to one of 256 with zeros.
+//
+// A chunk is 64 rows x 256 columns in 9216 contiguous bytes, which one bulk copy fetches; chunks of
+// a row tile follow each other. In a chunk, warp w (of 4) owns rows 16w .. 16w+15 and 2304 bytes:
+//   codes   4 units of 64 columns x 32 lanes x 16 bytes: word j of lane 4g+t holds columns
+//           16j+4t .. 16j+4t+3 of rows g and g+8;
+//   scales  32 lanes x 8 bytes: byte 2u of lane 4g+t is the scale of row g in block 4u+t, byte 2u+1
+//           that of row g+8.
+// An E2M1 code is an E4M3 number of 2^-6 its value once its bits are placed (sign 7, rest 4..2), so
+// a word holds two registers of four E4M3 numbers each, row g in `w & M` and row g+8 in
+// `((w << 2) ^ (w >> 2)) & M` with M = 0x9C9C9C9C: four operations for eight weights.
+//
+// Pointers are device pointers, aligned to 16 bytes. Refused (cudaErrorInvalidValue): empty or
+// misshapen views, scales that are not E4M3, misaligned pointers.
+namespace qf::cuda {
+
+inline constexpr std::int64_t kStreamRows = 64;
+inline constexpr std::int64_t kStreamCols = 256;
+inline constexpr std::int64_t kStreamChunkBytes = 9216;
+
+constexpr std::int64_t stream_row_tiles(std::int64_t rows) {
+  return (rows + kStreamRows - 1) / kStreamRows;
+}
+constexpr std::int64_t stream_col_chunks(std::int64_t cols) {
+  return (cols + kStreamCols - 1) / kStreamCols;
+}
+// Bytes of a weight [rows, cols] in this layout.
+constexpr std::int64_t stream_bytes(std::int64_t rows, std::int64_t cols) {
+  return stream_row_tiles(rows) * stream_col_chunks(cols) * kStreamChunkBytes;
+}
+
+// w.global_scale stays with the caller. `chunks`: stream_bytes(w.rows, w.cols) bytes.
+[[nodiscard]] cudaError_t pack_stream(const Nvfp4View& w, std::uint8_t* chunks,
+                                      cudaStream_t stream);
+
+// A weight in the stream layout.
+struct StreamView {
+  const std::uint8_t* chunks;  // [row tiles, column chunks, 9216]
+  float global_scale;
+  std::int64_t rows, cols;
+};
+// Rows first .. first + count - 1 into `out` [count, w.cols], by the formula of Nvfp4View: f32 the
+// bits of dequantize_nvfp4, bf16 the nearest to them.
+struct StreamRows {
+  std::int64_t first, count;
+};
+[[nodiscard]] cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, float* out,
+                                            cudaStream_t stream);
+[[nodiscard]] cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows,
+                                            __nv_bfloat16* out, cudaStream_t stream);
+
+}  // namespace qf::cuda

@@ -1,0 +1,119 @@
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "stream_word.cuh"
+
+// The PTX of Hopper (sm_90a) that the decode step uses: mbarriers, bulk copies, FP8 wgmma. Names
+// follow the instructions; the PTX ISA defines them.
+namespace qf::cuda {
+
+__device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+__device__ __forceinline__ void mbarrier_init(std::uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0],%1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+__device__ __forceinline__ void mbarrier_arrive(std::uint32_t barrier) {
+  asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _,[%0];" ::"r"(barrier) : "memory");
+}
+__device__ __forceinline__ void mbarrier_expect(std::uint32_t barrier, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _,[%0],%1;" ::"r"(barrier),
+               "r"(bytes)
+               : "memory");
+}
+__device__ __forceinline__ bool mbarrier_try_wait(std::uint32_t barrier, std::uint32_t parity) {
+  std::uint32_t done;
+  asm volatile(
+      "{.reg .pred p;\n"
+      "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p,[%1],%2;\n"
+      "selp.u32 %0,1,0,p;}"
+      : "=r"(done)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+__device__ __forceinline__ void mbarrier_wait(std::uint32_t barrier, std::uint32_t parity) {
+  while (!mbarrier_try_wait(barrier, parity)) {
+  }
+}
+
+// Global to shared memory; arrives at `barrier` with its bytes.
+__device__ __forceinline__ void bulk_copy(std::uint32_t destination, const void* source, int bytes,
+                                          std::uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0],[%1],%2,[%3];" ::"r"(
+          destination),
+      "l"(source), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
+// Makes shared memory that was written by st visible to wgmma's descriptors.
+__device__ __forceinline__ void fence_proxy_async() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+__device__ __forceinline__ std::uint32_t load_acquire(const std::uint32_t* pointer) {
+  std::uint32_t value;
+  asm volatile("ld.acquire.gpu.global.u32 %0,[%1];" : "=r"(value) : "l"(pointer) : "memory");
+  return value;
+}
+__device__ __forceinline__ void add_release(std::uint32_t* pointer, std::uint32_t value) {
+  asm volatile("red.release.gpu.global.add.u32 [%0],%1;" ::"l"(pointer), "r"(value) : "memory");
+}
+
+// Of the first `kThreads` threads of the block, which is how the consumers leave the producer out.
+template <int kThreads>
+__device__ __forceinline__ void named_barrier() {
+  asm volatile("bar.sync 1,%0;" ::"n"(kThreads) : "memory");
+}
+
+__device__ __forceinline__ void wgmma_fence() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int kPending>
+__device__ __forceinline__ void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+// c [64 x 16] (+)= a [64 x 32] b [32 x 16]: a from registers, b by descriptor, E4M3 both.
+template <bool kAccumulate>
+__device__ __forceinline__ void wgmma_m64n16k32(float (&c)[8], std::uint32_t a0, std::uint32_t a1,
+                                                std::uint32_t a2, std::uint32_t a3,
+                                                std::uint64_t b) {
+  asm volatile(
+      "{.reg .pred p;\n"
+      "setp.ne.b32 p,%13,0;\n"
+      "wgmma.mma_async.sync.aligned.m64n16k32.f32.e4m3.e4m3 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7},{%8,%9,%10,%11},%12,p,1,1;}"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]), "+f"(c[4]), "+f"(c[5]), "+f"(c[6]),
+        "+f"(c[7])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b), "n"(kAccumulate ? 1 : 0));
+}
+
+// split_stream_word() in four instructions: the compiler makes two of the lop3.
+__device__ __forceinline__ void unpack_stream_word(std::uint32_t word, std::uint32_t& low,
+                                                   std::uint32_t& high) {
+  low = word & kCodeBits;
+  asm("lop3.b32 %0,%1,%2,%3,0x28;" : "=r"(high) : "r"(word << 2), "r"(word >> 2), "n"(kCodeBits));
+}
+
+// Two E4M3 numbers in the low 16 bits, exactly.
+__device__ __forceinline__ float2 e4m3x2_to_floats(std::uint32_t pair) {
+  std::uint32_t halves;
+  asm("{.reg .b16 t; cvt.u16.u32 t,%1; cvt.rn.f16x2.e4m3x2 %0,t;}" : "=r"(halves) : "r"(pair));
+  return __half22float2(*reinterpret_cast<const __half2*>(&halves));
+}
+// To nearest, saturating; `first` in the low byte. NaN stays NaN.
+__device__ __forceinline__ std::uint32_t floats_to_e4m3x2(float first, float second) {
+  std::uint16_t pair;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0,%1,%2;" : "=h"(pair) : "f"(second), "f"(first));
+  return pair;
+}
+
+}  // namespace qf::cuda

@@ -1,0 +1,155 @@
+#include <climits>
+
+#include "qwen3fp4/kernels/cuda/stream_layout.h"
+#include "qwen3fp4/kernels/fp4.h"
+#include "stream_word.cuh"
+
+namespace qf::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarpBytes = 2304;       // of a chunk
+constexpr int kScaleOffset = 4 * 512;  // in a warp's bytes
+
+// Place of one lane's 16 bytes of codes: 32 columns' worth of two rows.
+struct LanePlace {
+  std::int64_t chunk;
+  int warp, unit, lane;
+  std::int64_t row, col;  // of the lane's row g and its first column
+};
+
+__device__ LanePlace place_of(std::int64_t index, std::int64_t col_chunks) {
+  LanePlace p;
+  p.lane = static_cast<int>(index & 31);
+  p.unit = static_cast<int>(index >> 5 & 3);
+  p.warp = static_cast<int>(index >> 7 & 3);
+  p.chunk = index >> 9;
+  p.row = p.chunk / col_chunks * kStreamRows + p.warp * 16 + (p.lane >> 2);
+  p.col = p.chunk % col_chunks * kStreamCols + p.unit * 64 + 4 * (p.lane & 3);
+  return p;
+}
+
+// The E4M3 numbers of columns col .. col + 3 (zeros outside the matrix).
+__device__ std::uint32_t placed_codes(const Nvfp4View& w, std::int64_t row, std::int64_t col) {
+  if (row >= w.rows || col >= w.cols) return 0;
+  const std::uint8_t* const bytes = w.codes + (row * w.cols + col) / 2;
+  return e4m3_of_codes(static_cast<std::uint32_t>(bytes[0]) | static_cast<std::uint32_t>(bytes[1])
+                                                                  << 8);
+}
+
+__device__ std::uint8_t scale_at(const Nvfp4View& w, std::int64_t row, std::int64_t block) {
+  const std::int64_t blocks = w.cols / kNvfp4Block;
+  return row < w.rows && block < blocks ? w.scales_e4m3[row * blocks + block] : std::uint8_t{0};
+}
+
+__global__ void pack_kernel(Nvfp4View w, std::int64_t col_chunks, std::int64_t lanes,
+                            std::uint8_t* chunks) {
+  const std::int64_t index = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (index >= lanes) return;
+  const LanePlace p = place_of(index, col_chunks);
+  std::uint32_t words[4];
+  for (int j = 0; j < 4; ++j) {
+    words[j] = stream_word(placed_codes(w, p.row, p.col + 16 * j),
+                           placed_codes(w, p.row + 8, p.col + 16 * j));
+  }
+  std::uint8_t* const out = chunks + p.chunk * kStreamChunkBytes + p.warp * kWarpBytes;
+  *reinterpret_cast<uint4*>(out + p.unit * 512 + p.lane * 16) =
+      make_uint4(words[0], words[1], words[2], words[3]);
+  // This lane's block of the unit's four.
+  const std::int64_t block =
+      p.chunk % col_chunks * (kStreamCols / kNvfp4Block) + 4 * p.unit + (p.lane & 3);
+  out[kScaleOffset + p.lane * 8 + 2 * p.unit] = scale_at(w, p.row, block);
+  out[kScaleOffset + p.lane * 8 + 2 * p.unit + 1] = scale_at(w, p.row + 8, block);
+}
+
+__device__ void store4(float* out, const float (&v)[4]) {
+  *reinterpret_cast<float4*>(out) = make_float4(v[0], v[1], v[2], v[3]);
+}
+__device__ void store4(__nv_bfloat16* out, const float (&v)[4]) {
+  __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(v[0], v[1]), __floats2bfloat162_rn(v[2], v[3])};
+  *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pairs);
+}
+
+// Four columns of one row. The codes are E4M3 numbers of 2^-6 their value: an exact factor.
+template <class Out>
+__device__ void write4(const StreamView& w, std::uint32_t codes, std::uint8_t scale, Out* out) {
+  const float factor = e4m3_to_float(scale);
+  float values[4];
+  for (int k = 0; k < 4; ++k) {
+    values[k] = e4m3_to_float(static_cast<std::uint8_t>(codes >> (8 * k))) * 64.0F * factor *
+                w.global_scale;
+  }
+  store4(out, values);
+}
+
+template <class Out>
+__global__ void dequantize_kernel(StreamView w, StreamRows rows, std::int64_t first_chunk,
+                                  std::int64_t col_chunks, std::int64_t lanes, Out* out) {
+  const std::int64_t index = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (index >= lanes) return;
+  LanePlace p = place_of(index + first_chunk * 512, col_chunks);
+  const std::uint8_t* const in = w.chunks + p.chunk * kStreamChunkBytes + p.warp * kWarpBytes;
+  const uint4 quad = *reinterpret_cast<const uint4*>(in + p.unit * 512 + p.lane * 16);
+  const std::uint32_t words[4] = {quad.x, quad.y, quad.z, quad.w};
+  for (int j = 0; j < 4; ++j) {
+    const std::int64_t col = p.col + 16 * j;
+    if (col >= w.cols) continue;
+    std::uint32_t codes[2];
+    split_stream_word(words[j], codes[0], codes[1]);
+    // Block 4u + j of the chunk: its scale lies with lane 4g + j.
+    const std::uint8_t* const scales = in + kScaleOffset + ((p.lane & ~3) + j) * 8 + 2 * p.unit;
+    for (int half = 0; half < 2; ++half) {
+      const std::int64_t row = p.row + 8 * half - rows.first;
+      if (row < 0 || row >= rows.count || row + rows.first >= w.rows) continue;
+      write4(w, codes[half], scales[half], out + row * w.cols + col);
+    }
+  }
+}
+
+bool misaligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0; }
+
+template <class Out>
+cudaError_t launch_dequantize(const StreamView& w, const StreamRows& rows, Out* out,
+                              cudaStream_t stream) {
+  if (w.rows <= 0 || w.cols <= 0 || w.cols % kNvfp4Block != 0 || rows.first < 0 ||
+      rows.count <= 0 || rows.count > w.rows - rows.first || w.chunks == nullptr ||
+      misaligned(w.chunks) || misaligned(out)) {
+    return cudaErrorInvalidValue;
+  }
+  const std::int64_t col_chunks = stream_col_chunks(w.cols);
+  const std::int64_t first_tile = rows.first / kStreamRows;
+  const std::int64_t tiles = stream_row_tiles(rows.first + rows.count) - first_tile;
+  const std::int64_t lanes = tiles * col_chunks * 512;
+  const std::int64_t grid = (lanes + kThreads - 1) / kThreads;
+  if (grid > INT_MAX) return cudaErrorInvalidValue;
+  dequantize_kernel<<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(
+      w, rows, first_tile * col_chunks, col_chunks, lanes, out);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t pack_stream(const Nvfp4View& w, std::uint8_t* chunks, cudaStream_t stream) {
+  if (w.rows <= 0 || w.cols <= 0 || w.cols % kNvfp4Block != 0 || w.scales_e4m3 == nullptr ||
+      misaligned(chunks)) {
+    return cudaErrorInvalidValue;
+  }
+  const std::int64_t col_chunks = stream_col_chunks(w.cols);
+  const std::int64_t lanes = stream_row_tiles(w.rows) * col_chunks * 512;
+  const std::int64_t grid = (lanes + kThreads - 1) / kThreads;
+  if (grid > INT_MAX) return cudaErrorInvalidValue;
+  pack_kernel<<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(w, col_chunks, lanes, chunks);
+  return cudaGetLastError();
+}
+
+cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, float* out,
+                              cudaStream_t stream) {
+  return launch_dequantize(w, rows, out, stream);
+}
+
+cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, __nv_bfloat16* out,
+                              cudaStream_t stream) {
+  return launch_dequantize(w, rows, out, stream);
+}
+
+}  // namespace qf::cuda

@@ -1,0 +1,284 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "cuda_support.h"
+#include "qwen3fp4/kernels/cpu/dequantize.h"
+#include "qwen3fp4/kernels/cuda/decode_step.h"
+#include "qwen3fp4/kernels/fp4.h"
+
+// A random model for the decode step: packed on the device, dequantised on the host.
+namespace qf {
+
+struct DecodeShape {
+  int layers, hidden, intermediate, heads, kv_heads, head_dim, vocab;
+  bool head_norms;
+  std::int64_t context;
+};
+
+inline float bf16_value(std::uint16_t bits) {
+  return float_from_bits(static_cast<std::uint32_t>(bits) << 16);
+}
+inline std::uint16_t bf16_bits(float value) {
+  const std::uint32_t bits = float_bits(value);
+  return static_cast<std::uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16);
+}
+
+// Random codes; scales of many sizes, zero and subnormal ones among them; a tensor scale that keeps
+// products near the size of their input.
+class RandomMatrix {
+ public:
+  RandomMatrix(std::int64_t rows, std::int64_t cols, bool nan_scale = false)
+      : rows_(rows), cols_(cols), codes_(random_bytes(rows * cols / 2)) {
+    std::vector<std::uint8_t> scales(static_cast<std::size_t>(rows * cols / 16));
+    for (auto& scale : scales) {
+      const unsigned r = random_source()();
+      scale = static_cast<std::uint8_t>((r & 255U) < 8U ? r >> 8 & 7U : 0x28U + (r >> 8 & 31U));
+    }
+    if (nan_scale) scales[scales.size() / 2] = 0x7F;
+    const float tensor_scale = 0.2F / std::sqrt(static_cast<float>(cols));
+    dense_.resize(static_cast<std::size_t>(rows * cols));
+    const Nvfp4View host{codes_.data(), scales.data(), nullptr, tensor_scale, rows, cols};
+    dequantize_nvfp4(host, {0, rows}, dense_.data());
+    const DeviceArray<std::uint8_t> codes(codes_), device_scales(scales);
+    chunks_ = std::make_unique<DeviceArray<std::uint8_t>>(
+        std::vector<std::uint8_t>(static_cast<std::size_t>(cuda::stream_bytes(rows, cols)), 0xA5));
+    EXPECT_EQ(
+        cuda::pack_stream({codes.get(), device_scales.get(), nullptr, tensor_scale, rows, cols},
+                          chunks_->get(), nullptr),
+        cudaSuccess);
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    matrix_ = {chunks_->get(), tensor_scale};
+  }
+  const cuda::DecodeMatrix& matrix() const { return matrix_; }
+  std::vector<double> times(const std::vector<double>& x) const {
+    std::vector<double> y(static_cast<std::size_t>(rows_));
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      const float* const w = dense_.data() + r * cols_;
+      double sum = 0;
+      for (std::int64_t c = 0; c < cols_; ++c) sum += w[c] * x[static_cast<std::size_t>(c)];
+      y[static_cast<std::size_t>(r)] = sum;
+    }
+    return y;
+  }
+
+ private:
+  std::int64_t rows_, cols_;
+  std::vector<std::uint8_t> codes_;
+  std::vector<float> dense_;
+  std::unique_ptr<DeviceArray<std::uint8_t>> chunks_;
+  cuda::DecodeMatrix matrix_{};
+};
+
+struct RandomNorm {
+  explicit RandomNorm(std::int64_t count) : host(random_floats(count)) {
+    for (float& value : host) value = 1.0F + 0.3F * value;
+    device = std::make_unique<DeviceArray<float>>(host);
+  }
+  std::vector<float> host;
+  std::unique_ptr<DeviceArray<float>> device;
+};
+
+struct RandomLayer {
+  explicit RandomLayer(const DecodeShape& s, bool nan_scale)
+      : q(s.heads * s.head_dim, s.hidden),
+        k(s.kv_heads * s.head_dim, s.hidden),
+        v(s.kv_heads * s.head_dim, s.hidden),
+        o(s.hidden, s.heads * s.head_dim),
+        gate(s.intermediate, s.hidden, nan_scale),
+        up(s.intermediate, s.hidden),
+        down(s.hidden, s.intermediate),
+        input_norm(s.hidden),
+        post_norm(s.hidden),
+        q_norm(s.head_dim),
+        k_norm(s.head_dim) {}
+  RandomMatrix q, k, v, o, gate, up, down;
+  RandomNorm input_norm, post_norm, q_norm, k_norm;
+};
+
+inline std::vector<double> rms_normed(const std::vector<double>& x, const float* weight,
+                                      double eps) {
+  double squares = 0;
+  for (const double value : x) squares += value * value;
+  const double inverse = 1 / std::sqrt(squares / static_cast<double>(x.size()) + eps);
+  std::vector<double> y(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) y[i] = x[i] * inverse * weight[i];
+  return y;
+}
+
+// The model on the device, and the definition of its forward pass in double.
+class RandomDecodeModel {
+ public:
+  static constexpr float kEps = 1e-6F;
+
+  explicit RandomDecodeModel(const DecodeShape& s, int nan_layer = -1)
+      : shape(s), head_(s.vocab, s.hidden), norm_(s.hidden) {
+    for (int i = 0; i < s.layers; ++i) layers_.emplace_back(s, i == nan_layer);
+    embed_host_.resize(static_cast<std::size_t>(s.vocab) * static_cast<std::size_t>(s.hidden));
+    std::normal_distribution<float> normal;
+    for (auto& value : embed_host_) value = bf16_bits(normal(random_source()));
+    embed_ = std::make_unique<DeviceArray<std::uint16_t>>(embed_host_);
+    const std::int64_t half = s.head_dim / 2;
+    for (std::int64_t t = 0; t < s.context; ++t) {
+      for (std::int64_t i = 0; i < half; ++i) {
+        const double angle = static_cast<double>(t) *
+                             std::pow(1e4, -static_cast<double>(i) / static_cast<double>(half));
+        cos_host_.push_back(static_cast<float>(std::cos(angle)));
+        sin_host_.push_back(static_cast<float>(std::sin(angle)));
+      }
+    }
+    cos_ = std::make_unique<DeviceArray<float>>(cos_host_);
+    sin_ = std::make_unique<DeviceArray<float>>(sin_host_);
+    const auto cached = static_cast<std::size_t>(s.layers * s.context * s.kv_heads * s.head_dim);
+    std::vector<std::uint16_t> filled(cached);
+    for (auto& value : filled) value = bf16_bits(normal(random_source()));
+    keys_ = std::make_unique<DeviceArray<std::uint16_t>>(filled);
+    for (auto& value : filled) value = bf16_bits(normal(random_source()));
+    values_ = std::make_unique<DeviceArray<std::uint16_t>>(filled);
+  }
+
+  cuda::DecodeModel device() const {
+    cuda::DecodeModel m{};
+    m.layers = shape.layers;
+    m.hidden = shape.hidden;
+    m.intermediate = shape.intermediate;
+    m.heads = shape.heads;
+    m.kv_heads = shape.kv_heads;
+    m.head_dim = shape.head_dim;
+    m.vocab = shape.vocab;
+    m.rms_norm_eps = kEps;
+    m.embed_tokens = reinterpret_cast<const __nv_bfloat16*>(embed_->get());
+    m.norm = norm_.device->get();
+    m.lm_head = head_.matrix();
+    m.rope_cos = cos_->get();
+    m.rope_sin = sin_->get();
+    m.keys = reinterpret_cast<__nv_bfloat16*>(keys_->get());
+    m.values = reinterpret_cast<__nv_bfloat16*>(values_->get());
+    m.context = shape.context;
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      const RandomLayer& l = layers_[i];
+      m.layer[i] = {l.q.matrix(),
+                    l.k.matrix(),
+                    l.v.matrix(),
+                    l.o.matrix(),
+                    l.gate.matrix(),
+                    l.up.matrix(),
+                    l.down.matrix(),
+                    l.input_norm.device->get(),
+                    l.post_norm.device->get(),
+                    shape.head_norms ? l.q_norm.device->get() : nullptr,
+                    shape.head_norms ? l.k_norm.device->get() : nullptr};
+    }
+    return m;
+  }
+
+  std::vector<double> embedding(std::uint32_t token) const {
+    std::vector<double> x;
+    for (int i = 0; i < shape.hidden; ++i) {
+      x.push_back(bf16_value(
+          embed_host_[static_cast<std::size_t>(token) * static_cast<std::size_t>(shape.hidden) +
+                      static_cast<std::size_t>(i)]));
+    }
+    return x;
+  }
+
+  struct Cache {
+    std::vector<std::uint16_t> keys, values;
+  };
+  Cache cache() const { return {keys_->host(), values_->host()}; }
+
+  // Layer `index` of x at `position`, with the cache as the device left it after this step.
+  // `newest`: largest difference of the newest key and value from this definition, relative to 1.
+  std::vector<double> layer(int index, const std::vector<double>& x, std::int64_t position,
+                            const Cache& cache, double& newest) const {
+    const RandomLayer& l = layers_[static_cast<std::size_t>(index)];
+    const auto normed = rms_normed(x, l.input_norm.host.data(), kEps);
+    auto q = l.q.times(normed);
+    auto k = l.k.times(normed);
+    const auto v = l.v.times(normed);
+    rotate_heads(q, shape.head_norms ? l.q_norm.host.data() : nullptr, position);
+    rotate_heads(k, shape.head_norms ? l.k_norm.host.data() : nullptr, position);
+    const std::int64_t width = std::int64_t{shape.kv_heads} * shape.head_dim;
+    const auto base = static_cast<std::size_t>(index * shape.context * width);
+    for (std::int64_t i = 0; i < width; ++i) {
+      const auto at = base + static_cast<std::size_t>(position * width + i);
+      const auto n = static_cast<std::size_t>(i);
+      newest = std::max(newest, std::abs(bf16_value(cache.keys[at]) - k[n]) / (1 + std::abs(k[n])));
+      newest =
+          std::max(newest, std::abs(bf16_value(cache.values[at]) - v[n]) / (1 + std::abs(v[n])));
+    }
+    const auto attended = attention(q, position, cache, base);
+    auto h = x;
+    const auto o = l.o.times(attended);
+    for (std::size_t i = 0; i < h.size(); ++i) h[i] += o[i];
+    const auto normed_h = rms_normed(h, l.post_norm.host.data(), kEps);
+    auto gate = l.gate.times(normed_h);
+    const auto up = l.up.times(normed_h);
+    for (std::size_t i = 0; i < gate.size(); ++i) gate[i] *= up[i] / (1 + std::exp(-gate[i]));
+    const auto down = l.down.times(gate);
+    for (std::size_t i = 0; i < h.size(); ++i) h[i] += down[i];
+    return h;
+  }
+  std::vector<double> logits(const std::vector<double>& x) const {
+    return head_.times(rms_normed(x, norm_.host.data(), kEps));
+  }
+
+  const DecodeShape shape;
+
+ private:
+  void rotate_heads(std::vector<double>& x, const float* norm, std::int64_t position) const {
+    const auto width = static_cast<std::size_t>(shape.head_dim);
+    const std::size_t half = width / 2;
+    for (std::size_t first = 0; first < x.size(); first += width) {
+      std::vector<double> head(x.begin() + static_cast<std::ptrdiff_t>(first),
+                               x.begin() + static_cast<std::ptrdiff_t>(first + width));
+      if (norm != nullptr) head = rms_normed(head, norm, kEps);
+      for (std::size_t i = 0; i < half; ++i) {
+        const auto at = static_cast<std::size_t>(position) * half + i;
+        x[first + i] = head[i] * cos_host_[at] - head[i + half] * sin_host_[at];
+        x[first + i + half] = head[i + half] * cos_host_[at] + head[i] * sin_host_[at];
+      }
+    }
+  }
+  std::vector<double> attention(const std::vector<double>& q, std::int64_t position,
+                                const Cache& cache, std::size_t base) const {
+    const auto width = static_cast<std::size_t>(shape.head_dim);
+    const auto stride = static_cast<std::size_t>(shape.kv_heads) * width;
+    std::vector<double> out(q.size());
+    for (std::size_t h = 0; h < static_cast<std::size_t>(shape.heads); ++h) {
+      const std::size_t kv =
+          base + h / static_cast<std::size_t>(shape.heads / shape.kv_heads) * width;
+      std::vector<double> score;
+      double largest = -INFINITY;
+      for (std::size_t t = 0; t <= static_cast<std::size_t>(position); ++t) {
+        double dot = 0;
+        for (std::size_t i = 0; i < width; ++i) {
+          dot += q[h * width + i] * bf16_value(cache.keys[kv + t * stride + i]);
+        }
+        score.push_back(dot / std::sqrt(static_cast<double>(width)));
+        largest = std::max(largest, score.back());
+      }
+      double total = 0;
+      for (double& s : score) total += s = std::exp(s - largest);
+      for (std::size_t t = 0; t < score.size(); ++t) {
+        for (std::size_t i = 0; i < width; ++i) {
+          out[h * width + i] += score[t] / total * bf16_value(cache.values[kv + t * stride + i]);
+        }
+      }
+    }
+    return out;
+  }
+
+  std::vector<RandomLayer> layers_;
+  RandomMatrix head_;
+  RandomNorm norm_;
+  std::vector<std::uint16_t> embed_host_;
+  std::vector<float> cos_host_, sin_host_;
+  std::unique_ptr<DeviceArray<std::uint16_t>> embed_, keys_, values_;
+  std::unique_ptr<DeviceArray<float>> cos_, sin_;
+};
+
+}  // namespace qf
