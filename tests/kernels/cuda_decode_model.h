@@ -204,7 +204,10 @@ class RandomDecodeModel {
     const std::int64_t width = std::int64_t{shape.kv_heads} * shape.head_dim;
     const auto base = static_cast<std::size_t>(index * shape.context * width);
     for (std::int64_t i = 0; i < width; ++i) {
-      const auto at = base + static_cast<std::size_t>(position * width + i);
+      const std::int64_t head = i / shape.head_dim;
+      const auto at =
+          base + static_cast<std::size_t>((head * shape.context + position) * shape.head_dim +
+                                          i % shape.head_dim);
       const auto n = static_cast<std::size_t>(i);
       newest = std::max(newest, std::abs(bf16_value(cache.keys[at]) - k[n]) / (1 + std::abs(k[n])));
       newest =
@@ -246,17 +249,17 @@ class RandomDecodeModel {
   std::vector<double> attention(const std::vector<double>& q, std::int64_t position,
                                 const Cache& cache, std::size_t base) const {
     const auto width = static_cast<std::size_t>(shape.head_dim);
-    const auto stride = static_cast<std::size_t>(shape.kv_heads) * width;
+    const auto per_head = static_cast<std::size_t>(shape.context) * width;
     std::vector<double> out(q.size());
     for (std::size_t h = 0; h < static_cast<std::size_t>(shape.heads); ++h) {
       const std::size_t kv =
-          base + h / static_cast<std::size_t>(shape.heads / shape.kv_heads) * width;
+          base + h / static_cast<std::size_t>(shape.heads / shape.kv_heads) * per_head;
       std::vector<double> score;
       double largest = -INFINITY;
       for (std::size_t t = 0; t <= static_cast<std::size_t>(position); ++t) {
         double dot = 0;
         for (std::size_t i = 0; i < width; ++i) {
-          dot += q[h * width + i] * bf16_value(cache.keys[kv + t * stride + i]);
+          dot += q[h * width + i] * bf16_value(cache.keys[kv + t * width + i]);
         }
         score.push_back(dot / std::sqrt(static_cast<double>(width)));
         largest = std::max(largest, score.back());
@@ -265,7 +268,7 @@ class RandomDecodeModel {
       for (double& s : score) total += s = std::exp(s - largest);
       for (std::size_t t = 0; t < score.size(); ++t) {
         for (std::size_t i = 0; i < width; ++i) {
-          out[h * width + i] += score[t] / total * bf16_value(cache.values[kv + t * stride + i]);
+          out[h * width + i] += score[t] / total * bf16_value(cache.values[kv + t * width + i]);
         }
       }
     }

@@ -11,25 +11,37 @@ namespace qf::cuda::decode {
 inline constexpr int kGroups = 3;  // warpgroups that multiply
 inline constexpr int kConsumerWarps = 4 * kGroups;
 inline constexpr int kConsumers = 32 * kConsumerWarps;
-inline constexpr int kThreads = kConsumers + 32;  // and the producer's warp
+inline constexpr int kThreads = kConsumers + 128;  // and the producer's warpgroup
+// Registers of a thread: 128 on average, dealt to those who multiply.
+inline constexpr int kProducerRegisters = 32;
+inline constexpr int kConsumerRegisters = 160;
 inline constexpr int kMaxRing = 24;
 inline constexpr int kMaxXChunks = 24;
-inline constexpr int kPassTiles = 4;     // row tiles whose sums a block holds at a time
+inline constexpr int kPassTiles = 8;     // row tiles whose sums a block holds at a time
 inline constexpr int kHeadsPerItem = 4;  // query heads of one attention item
-inline constexpr int kMinSplit = 64;     // cached tokens worth a block of their own
+inline constexpr int kMaxHeadDim = 128;
+inline constexpr int kMaxQkvTiles = 192;
+inline constexpr int kMaxGateUpTiles = 832;
+inline constexpr int kMaxOTiles = kDecodeMaxHidden / 64;
+inline constexpr int kMinSplit = 64;  // cached tokens worth a block of their own
+inline constexpr int kTileRows = static_cast<int>(kStreamRows);
+inline constexpr int kChunkCols = static_cast<int>(kStreamCols);
 inline constexpr int kChunkBytes = static_cast<int>(kStreamChunkBytes);
 inline constexpr int kXChunkBytes = 2048;  // 16 core matrices of 16 x 8 bytes, for each half of N
 
-enum PhaseType { kQkv = 0, kAttention = 1, kO = 2, kGateUp = 3, kDown = 4, kHead = 5 };
-inline constexpr int kPhasesPerLayer = 5;
+// Products; attention comes between qkv and o and is the first part of o's phase.
+enum PhaseType { kQkv = 0, kO = 1, kGateUp = 2, kDown = 3, kHead = 4 };
+inline constexpr int kPhasesPerLayer = 4;
 
+// What blocks hand each other. There is no barrier over the grid: every word says itself whether it
+// is complete (words.cuh), and a block reads it again until it is.
 struct Workspace {
-  std::int64_t* residual;     // [hidden] steps of 2^-32
-  float* qkv;                 // [qkv_parts, rows of q, k and v, each padded to tiles]
-  float* gate_up;             // [gate_up_parts, rows of gate and up, likewise]
-  float* attended;            // [items, splits, kHeadsPerItem, head_dim] sums weighted by exp
-  float2* attended_scale;     // [items, splits, kHeadsPerItem] largest score (log2), sum of exp
-  std::uint32_t* barrier;     // arrivals since the workspace was zeroed
+  unsigned long long* stream;       // [hidden] of this step: fixed point and a count
+  unsigned long long* next_stream;  // zeroed for the next step
+  std::uint32_t* qkv;               // [qkv_parts, rows of q, k and v, each padded to tiles] tagged
+  std::uint32_t* gate_up;           // [gate_up_parts, rows of gate and up, likewise] tagged
+  std::uint32_t* attended;          // [items, splits, kHeadsPerItem, head_dim] tagged: sums by exp
+  uint2* attended_scale;  // [items, splits, kHeadsPerItem] tagged: largest score (log2), sum of exp
   std::uint32_t* heads_done;  // blocks that have finished the head
   unsigned long long* best;   // greedy choice so far
 };
@@ -42,60 +54,94 @@ struct Args {
   // Row tiles and chunks a row tile of each kind of matrix.
   std::int32_t q_tiles, kv_tiles, o_tiles, gate_tiles, head_tiles;
   std::int32_t hidden_chunks, o_chunks, down_chunks;
+  std::int32_t group;      // query heads of one key/value head
   std::int32_t subgroups;  // items of one key/value head
+};
+
+// A block's chunks of each type of phase.
+struct ChunkRange {
+  int first, last;
 };
 
 struct Phase {
   int type, layer;
+  int number;  // as DecodeStatus counts
   int chunks_per_tile;
   int first, last;  // this block's chunks, numbered through the phase's tiles
+  __device__ __forceinline__ bool reads_stream() const {
+    return type == kQkv || type == kGateUp || type == kHead;
+  }
 };
 
-__device__ __forceinline__ int qkv_tiles(const Args& a) { return a.q_tiles + 2 * a.kv_tiles; }
+QF_HD constexpr int qkv_tiles(const Args& a) { return a.q_tiles + 2 * a.kv_tiles; }
 
-__device__ __forceinline__ Phase phase_at(const Args& a, int index) {
+__device__ __forceinline__ int chunks_per_tile(const Args& a, int type) {
+  return type == kO ? a.o_chunks : (type == kDown ? a.down_chunks : a.hidden_chunks);
+}
+
+__device__ __forceinline__ ChunkRange range_of(const Args& a, int type) {
+  const int block = static_cast<int>(blockIdx.x);
+  const int blocks = static_cast<int>(gridDim.x);
+  const int per_tile = chunks_per_tile(a, type);
+  if (type == kHead) {
+    // Whole tiles: there are enough of them, and a block's logits need no second look.
+    return {a.head_tiles * block / blocks * per_tile,
+            a.head_tiles * (block + 1) / blocks * per_tile};
+  }
+  const int tiles = type == kQkv ? qkv_tiles(a) : (type == kGateUp ? 2 * a.gate_tiles : a.o_tiles);
+  return {tiles * per_tile * block / blocks, tiles * per_tile * (block + 1) / blocks};
+}
+
+__device__ __forceinline__ Phase phase_at(const Args& a, const ChunkRange* ranges, int index) {
   Phase p;
   p.layer = index / kPhasesPerLayer;
   p.type = p.layer < a.model.layers ? index - p.layer * kPhasesPerLayer : static_cast<int>(kHead);
-  const int block = static_cast<int>(blockIdx.x);
-  const int blocks = static_cast<int>(gridDim.x);
-  int tiles = 0;
-  p.chunks_per_tile = a.hidden_chunks;
-  switch (p.type) {
-    case kQkv:
-      tiles = qkv_tiles(a);
-      break;
-    case kO:
-      tiles = a.o_tiles;
-      p.chunks_per_tile = a.o_chunks;
-      break;
-    case kGateUp:
-      tiles = 2 * a.gate_tiles;
-      break;
-    case kDown:
-      tiles = a.o_tiles;
-      p.chunks_per_tile = a.down_chunks;
-      break;
-    case kHead:
-      // Whole tiles: there are enough of them, and a block's logits need no second look.
-      p.first = a.head_tiles * block / blocks * p.chunks_per_tile;
-      p.last = a.head_tiles * (block + 1) / blocks * p.chunks_per_tile;
-      return p;
-  }
-  p.first = tiles * p.chunks_per_tile * block / blocks;
-  p.last = tiles * p.chunks_per_tile * (block + 1) / blocks;
+  p.number = 5 * p.layer + (p.type >= kO && p.type <= kDown ? p.type + 1 : 0);
+  p.chunks_per_tile = chunks_per_tile(a, p.type);
+  p.first = ranges[p.type].first;
+  p.last = ranges[p.type].last;
   return p;
 }
 
-// The block that has chunk `chunk` of `chunks`, by the division in phase_at().
+// The block that has chunk `chunk` of `chunks`, by the division in range_of().
 QF_HD constexpr int block_of(int chunk, int chunks, int blocks) {
   return ((chunk + 1) * blocks - 1) / chunks;
 }
-// How many blocks share a tile; the first of them writes part 0.
+// How many blocks share a tile, and which of the parts is that of `block`, whose first chunk is
+// `first`. Where chunks are fewer than blocks, each has its own block, and blocks between have
+// none.
 QF_HD constexpr int parts_of(int tile, int chunks_per_tile, int tiles, int blocks) {
   const int chunks = tiles * chunks_per_tile;
+  if (chunks < blocks) return chunks_per_tile;
   return block_of((tile + 1) * chunks_per_tile - 1, chunks, blocks) -
          block_of(tile * chunks_per_tile, chunks, blocks) + 1;
+}
+QF_HD constexpr int part_of(int tile, int chunks_per_tile, int tiles, int blocks, int block,
+                            int first) {
+  const int chunks = tiles * chunks_per_tile;
+  if (chunks < blocks) return first - tile * chunks_per_tile;
+  return block - block_of(tile * chunks_per_tile, chunks, blocks);
+}
+
+QF_HD constexpr int lesser(int a, int b) { return a < b ? a : b; }
+QF_HD constexpr int greater(int a, int b) { return a > b ? a : b; }
+
+// How many warpgroups add to a tile of o or down: of every block its passes over the tile, each
+// with as many warpgroups as it has chunks there, at most all.
+QF_HD constexpr int adds_of(int tile, int chunks_per_tile, int tiles, int blocks, int x_chunks) {
+  const int chunks = tiles * chunks_per_tile;
+  const int begin = tile * chunks_per_tile;
+  const int end = begin + chunks_per_tile;
+  int adds = 0;
+  for (int block = block_of(begin, chunks, blocks); block <= block_of(end - 1, chunks, blocks);
+       ++block) {
+    const int last = chunks * (block + 1) / blocks;
+    for (int first = chunks * block / blocks; first < last; first += x_chunks) {
+      const int shared = lesser(lesser(first + x_chunks, last), end) - greater(first, begin);
+      adds += lesser(greater(shared, 0), kGroups);
+    }
+  }
+  return adds;
 }
 
 // The matrix that a tile of a phase belongs to, and the tile's number in it.
@@ -121,27 +167,123 @@ __device__ __forceinline__ const DecodeMatrix& matrix_of(const Args& a, const Ph
   }
 }
 
-__device__ __forceinline__ float warp_sum(float value) {
-  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(~0U, value, offset);
-  return value;
+// Place in LayerTable::scale of a tile of qkv or gate/up.
+__device__ __forceinline__ int scale_of(const Args& a, int type, int tile) {
+  if (type == kGateUp) return tile < a.gate_tiles ? 4 : 5;
+  return tile < a.q_tiles ? 0 : (tile < a.q_tiles + a.kv_tiles ? 1 : 2);
 }
 
-// NaN and infinity (and what no longer fits the arithmetic) stop the run by name, not by "!!!!".
-__device__ __forceinline__ void report_non_finite(const Args& a, int phase) {
-  atomicCAS(&a.step.status->non_finite, 0U, static_cast<unsigned>(phase) + 1U);
-}
+// In shared memory: what would come out of the kernel's arguments late (every layer's are a miss of
+// the constant cache) or after divisions.
+struct LayerTable {
+  const float* norm[4];  // input, post-attention, q, k
+  float scale[8];  // q, k, v, o, gate, up, down times 64: the weights' codes are E4M3 numbers of
+                   // 2^-6 their value
+};
+// Cached tokens whose keys and values share a slot of the ring.
+QF_HD constexpr int slot_tokens(int head_dim) { return 2048 / head_dim; }
 
-// How the cached tokens of one key/value head are divided.
+// How the tokens of one key/value head are divided, the step's own among them.
 struct Split {
-  int tokens;  // of one split
+  int tokens;  // of one split, a multiple of slot_tokens()
   int count;
 };
 __device__ __forceinline__ Split split_of(const Args& a) {
   const int tokens = static_cast<int>(a.step.position) + 1;
+  const int slot = slot_tokens(a.model.head_dim);
   Split s;
-  s.tokens = max(kMinSplit, (tokens + a.splits - 1) / a.splits);
+  s.tokens = (max(kMinSplit, (tokens + a.splits - 1) / a.splits) + slot - 1) / slot * slot;
   s.count = (tokens + s.tokens - 1) / s.tokens;
   return s;
+}
+
+// A block's part in attention. A split without tokens is written all the same: every word is
+// written once a layer, which is what its tag counts.
+struct AttentionShare {
+  int splits;   // of each head, this step
+  bool exists;  // this block has a split
+  bool active;  // which has tokens
+  bool has_newest;
+  int item, kv_head, subgroup, number;
+  int first, cached, slots;  // tokens in the cache, and how many slots they come in
+};
+__device__ __forceinline__ AttentionShare attention_share(const Args& a) {
+  AttentionShare s;
+  const int items = a.model.kv_heads * a.subgroups;
+  s.number = static_cast<int>(blockIdx.x) / items;
+  s.item = static_cast<int>(blockIdx.x) - s.number * items;
+  s.kv_head = s.item / a.subgroups;
+  s.subgroup = s.item - s.kv_head * a.subgroups;
+  const Split split = split_of(a);
+  s.splits = split.count;
+  s.exists = s.number < a.splits;
+  s.active = s.number < split.count;
+  s.has_newest = s.number == split.count - 1;
+  s.first = s.number * split.tokens;
+  const int tokens = static_cast<int>(a.step.position) - s.first;
+  s.cached = s.active ? min(split.tokens, tokens) : 0;
+  const int slot = slot_tokens(a.model.head_dim);
+  s.slots = (s.cached + slot - 1) / slot;
+  return s;
+}
+
+__device__ __forceinline__ std::int64_t cache_place(const Args& a, int layer, int kv_head,
+                                                    std::int64_t token) {
+  const std::int64_t head = std::int64_t{layer} * a.model.kv_heads + kv_head;
+  return (head * a.model.context + token) * a.model.head_dim;
+}
+
+// A block's shared memory: this, then the ring, then the staged activations. At an address that the
+// compiler knows, for pointers to all of it would cost a third of the registers.
+struct SharedState {
+  std::uint64_t full[kMaxRing], empty[kMaxRing];     // mbarriers of the ring's slots
+  float sums[kPassTiles][kGroups][kTileRows];        // of a pass, by warpgroup
+  float query[kHeadsPerItem][kMaxHeadDim];           // scaled by log2(e) / sqrt(head_dim)
+  float2 rotation[kMaxHeadDim / 2];                  // cosine and sine at the step's position
+  float2 head_scale[kConsumerWarps][kHeadsPerItem];  // of attention: maximum, sum of exp
+  __nv_bfloat16 newest[2][kMaxHeadDim];              // key and value of the step's token
+  float x_scale[2 * kMaxXChunks];                    // of each half of a staged chunk
+  float square[kMaxXChunks];                         // sums of squares of the stream
+  LayerTable layers[kDecodeMaxLayers];
+  AttentionShare share;
+  ChunkRange ranges[kHead + 1];
+  std::uint32_t arrived[kPassTiles][4];  // bit per warpgroup that has left its sums
+  // By tile: blocks that share it, or additions of a layer's o and down to it.
+  std::uint8_t qkv_parts[kMaxQkvTiles], gate_up_parts[kMaxGateUpTiles];
+  std::uint8_t o_adds[kMaxOTiles], down_adds[kMaxOTiles];
+};
+inline constexpr int kRingOffset = (static_cast<int>(sizeof(SharedState)) + 127) / 128 * 128;
+
+extern __shared__ __align__(1024) std::uint8_t shared_bytes[];
+__device__ __forceinline__ SharedState& shared_state() {
+  return *reinterpret_cast<SharedState*>(shared_bytes);
+}
+__device__ __forceinline__ std::uint8_t* ring_slot(int slot) {
+  return shared_bytes + kRingOffset + slot * kChunkBytes;
+}
+// [x_chunks, 2048] and the same again for the low terms.
+__device__ __forceinline__ std::uint8_t* staged_x(const Args& a) {
+  return shared_bytes + kRingOffset + a.ring * kChunkBytes;
+}
+
+// Where a warpgroup stands in the ring; kept from phase to phase.
+struct RingPlace {
+  int slot;
+  std::uint32_t parity;
+  int next;  // slots of the block until this warpgroup's next
+
+  __device__ __forceinline__ void advance(int ring) {
+    slot += kGroups;
+    if (slot >= ring) {
+      slot -= ring;
+      parity ^= 1U;
+    }
+  }
+};
+
+__device__ __forceinline__ float warp_sum(float value) {
+  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(~0U, value, offset);
+  return value;
 }
 
 }  // namespace qf::cuda::decode

@@ -1,307 +1,385 @@
 #pragma once
 
-#include "decode_args.cuh"
 #include "decode_stage.cuh"
 
-// The attention phase: a block takes one item (up to four query heads of one key/value head) and
-// one split of the cached tokens, and leaves sums for load_attended(). Flash decoding: a stream of
-// head_dim / 8 lanes reads a token's key and value, 16 bytes a lane, and keeps its own running
+// Attention: a block takes one item (up to four query heads of one key/value head) and one split of
+// the cached tokens, and leaves sums for load_attended(). The cached keys and values come through
+// the ring like weights, fetched long before they are needed. Flash decoding: a stream of
+// head_dim / 4 lanes reads four tokens at a time, four features a lane, and keeps its own running
 // maximum.
 namespace qf::cuda::decode {
 
-struct AttentionShared {
-  float* query;   // [kHeadsPerItem, head_dim], scaled by log2(e) / sqrt(head_dim)
-  float2* scale;  // [kConsumerWarps, kHeadsPerItem] maximum, sum of exp
-  float* sums;    // [kConsumerWarps, kHeadsPerItem, head_dim]: lies over the staged activations
-};
+// [kConsumerWarps, kHeadsPerItem, head_dim] sums, over the staged activations.
+__device__ __forceinline__ float* attention_sums(const Args& a) {
+  return reinterpret_cast<float*>(staged_x(a));
+}
+
+__device__ __forceinline__ void fill_rotation(const Args& a, int thread) {
+  const int half = a.model.head_dim / 2;
+  const std::int64_t row = a.step.position * half;
+  for (int i = thread; i < half; i += kThreads) {
+    shared_state().rotation[i] = make_float2(a.model.rope_cos[row + i], a.model.rope_sin[row + i]);
+  }
+}
 
 // The unused columns of the staged activations must be zero again when the next phase stages.
 template <int kHeadDim>
-__device__ __forceinline__ void clear_sums(const AttentionShared& shared, int thread) {
+__device__ __forceinline__ void clear_sums(const Args& a, int thread) {
   constexpr int kVectors = kConsumerWarps * kHeadsPerItem * kHeadDim / 4;
   for (int i = thread; i < kVectors; i += kConsumers) {
-    reinterpret_cast<float4*>(shared.sums)[i] = make_float4(0, 0, 0, 0);
+    reinterpret_cast<float4*>(attention_sums(a))[i] = make_float4(0, 0, 0, 0);
   }
 }
 
-// One head of q, k or v from the qkv phase's parts: E / 32 neighbours a lane.
+// A warp's head of q, k or v, head_dim / 32 neighbours a lane.
 template <int kHeadDim>
-__device__ __forceinline__ void load_head(const Args& a, const std::uint8_t* parts, int row,
-                                          int lane, float (&v)[kHeadDim / 32]) {
-  const std::int64_t stride = std::int64_t{qkv_tiles(a)} * kStreamRows;
-  const int first = row + lane * (kHeadDim / 32);
-  const int count = parts[first / static_cast<int>(kStreamRows)];
-#pragma unroll
-  for (int i = 0; i < kHeadDim / 32; ++i) v[i] = __ldcg(a.space.qkv + first + i);
-  for (int part = 1; part < count; ++part) {
-#pragma unroll
-    for (int i = 0; i < kHeadDim / 32; ++i) v[i] += __ldcg(a.space.qkv + part * stride + first + i);
-  }
-}
+struct Head {
+  static constexpr int kOwn = kHeadDim / 32;
+  float v[kOwn];
 
-// RMS norm over the head (when the model has one), then RoPE: feature i with feature i + E/2.
-template <int kHeadDim>
-__device__ __forceinline__ void norm_and_rotate(const Args& a, const float* weight, int lane,
-                                                float (&v)[kHeadDim / 32]) {
-  constexpr int kOwn = kHeadDim / 32;
-  const int first = lane * kOwn;
-  if (weight != nullptr) {
-    float squares = 0;
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) squares = fmaf(v[i], v[i], squares);
-    const float inverse =
-        1.0F / sqrtf(warp_sum(squares) / static_cast<float>(kHeadDim) + a.model.rms_norm_eps);
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) v[i] = v[i] * inverse * weight[first + i];
-  }
-  const std::int64_t row = a.step.position * (kHeadDim / 2);
-  const bool low = lane < 16;
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i) {
-    const float other = __shfl_xor_sync(~0U, v[i], 16);
-    const int feature = (first + i) % (kHeadDim / 2);
-    const float cosine = a.model.rope_cos[row + feature];
-    const float sine = a.model.rope_sin[row + feature];
-    v[i] = v[i] * cosine + (low ? -other : other) * sine;
-  }
-}
+  float weight[kOwn];  // of the head's norm
 
-template <int kHeadDim>
-__device__ __forceinline__ void store_head(__nv_bfloat16* out, int lane,
-                                           const float (&v)[kHeadDim / 32]) {
+  // From the qkv phase, once it is there.
+  __device__ __forceinline__ void load(const Args& a, const Phase& p, const float* norm, int row,
+                                       int lane) {
 #pragma unroll
-  for (int i = 0; i < kHeadDim / 32; ++i) {
-    out[lane * (kHeadDim / 32) + i] = __float2bfloat16_rn(v[i]);
-  }
-}
-
-// The queries into shared memory and, for the split that ends with it, the new token into the
-// cache (blocks that share a key/value head write the same bits). Warps 0..3 have the queries, warp
-// 4 the key, warp 5 the value.
-template <int kHeadDim>
-__device__ __forceinline__ void prepare_heads(const Args& a, const Phase& p,
-                                              const std::uint8_t* parts, int item, bool newest,
-                                              const AttentionShared& shared, int warp, int lane) {
-  const DecodeLayer& layer = a.model.layer[p.layer];
-  const int group = a.model.heads / a.model.kv_heads;
-  const int kv_head = item / a.subgroups;
-  const int in_group = item % a.subgroups * kHeadsPerItem + warp;
-  float v[kHeadDim / 32];
-  if (warp < kHeadsPerItem) {
+    for (int i = 0; i < kOwn; ++i) weight[i] = norm != nullptr ? norm[lane * kOwn + i] : 1.0F;
+    const std::uint32_t tag = tag_of(a, p.layer);
+    const std::int64_t stride = std::int64_t{qkv_tiles(a)} * kTileRows;
+    const int first = row + lane * kOwn;
+    const int parts = shared_state().qkv_parts[first / kTileRows];
+    Patience patience{a, p.number - 1};
 #pragma unroll
-    for (int i = 0; i < kHeadDim / 32; ++i) v[i] = 0;
-    if (in_group < group) {
-      load_head<kHeadDim>(a, parts, (kv_head * group + in_group) * kHeadDim, lane, v);
-      norm_and_rotate<kHeadDim>(a, layer.q_norm, lane, v);
+    for (int i = 0; i < kOwn; ++i) v[i] = 0;
+    for (int part = 0; part < parts; ++part) {
+      const auto* const source =
+          reinterpret_cast<const uint2*>(a.space.qkv + part * stride + first);
+      uint2 words[kOwn / 2];
+      bool ready = true;
+      do {
+        ready = true;
+#pragma unroll
+        for (int i = 0; i < kOwn / 2; ++i) words[i] = load_relaxed(source + i);
+#pragma unroll
+        for (int i = 0; i < kOwn / 2; ++i) ready = ready && has_tag(words[i], tag);
+      } while (!ready && patience.more());
+#pragma unroll
+      for (int i = 0; i < kOwn / 2; ++i) {
+        v[2 * i] += untagged(words[i].x);
+        v[2 * i + 1] += untagged(words[i].y);
+      }
     }
-    const float scale = 1.44269504088896340736F / sqrtf(static_cast<float>(kHeadDim));
+  }
+  // RMS norm over the head (when the model has one), then RoPE: feature i with feature i + E/2.
+  __device__ __forceinline__ void norm_and_rotate(const Args& a, bool normed, int lane) {
+    if (normed) {
+      float squares = 0;
 #pragma unroll
-    for (int i = 0; i < kHeadDim / 32; ++i) {
-      shared.query[warp * kHeadDim + lane * (kHeadDim / 32) + i] = v[i] * scale;
+      for (int i = 0; i < kOwn; ++i) squares = fmaf(v[i], v[i], squares);
+      const float inverse =
+          1.0F / sqrtf(warp_sum(squares) / static_cast<float>(kHeadDim) + a.model.rms_norm_eps);
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) v[i] = v[i] * inverse * weight[i];
     }
-  } else if (newest && warp < kHeadsPerItem + 2) {
-    const bool key = warp == kHeadsPerItem;
-    const int tile = key ? a.q_tiles : a.q_tiles + a.kv_tiles;
-    load_head<kHeadDim>(a, parts, tile * static_cast<int>(kStreamRows) + kv_head * kHeadDim, lane,
-                        v);
-    if (key) norm_and_rotate<kHeadDim>(a, layer.k_norm, lane, v);
-    const std::int64_t place =
-        ((p.layer * a.model.context + a.step.position) * a.model.kv_heads + kv_head) * kHeadDim;
-    store_head<kHeadDim>((key ? a.model.keys : a.model.values) + place, lane, v);
-  }
-}
-
-__device__ __forceinline__ void unpack_bf16(const uint4& bits, float (&v)[8]) {
-  const std::uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    v[2 * i] = __uint_as_float(words[i] << 16);
-    v[2 * i + 1] = __uint_as_float(words[i] & 0xFFFF0000U);
+    for (int i = 0; i < kOwn; ++i) {
+      const float2 turn = shared_state().rotation[(lane * kOwn + i) % (kHeadDim / 2)];
+      const float other = __shfl_xor_sync(~0U, v[i], 16);
+      v[i] = v[i] * turn.x + (lane < 16 ? -other : other) * turn.y;
+    }
   }
-}
-
-// A stream's running softmax of four heads over a lane's eight features.
-struct Running {
-  float largest[kHeadsPerItem];
-  float total[kHeadsPerItem];
-  float sum[kHeadsPerItem][8];
 };
 
-template <int kCount>
-__device__ __forceinline__ void add_tokens(const float (&query)[kHeadsPerItem][8],
-                                           const uint4 (&keys)[kCount],
-                                           const uint4 (&values)[kCount], int present, int lanes,
-                                           Running& run) {
-  float score[kCount][kHeadsPerItem];
-#pragma unroll
-  for (int t = 0; t < kCount; ++t) {
-    float key[8];
-    unpack_bf16(keys[t], key);
-#pragma unroll
-    for (int h = 0; h < kHeadsPerItem; ++h) {
-      float dot = 0;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) dot = fmaf(query[h][i], key[i], dot);
-      for (int offset = lanes / 2; offset > 0; offset /= 2) {
-        dot += __shfl_xor_sync(~0U, dot, offset);
-      }
-      score[t][h] = t < present ? dot : -INFINITY;
-    }
-  }
-#pragma unroll
-  for (int h = 0; h < kHeadsPerItem; ++h) {
-    float largest = run.largest[h];
-#pragma unroll
-    for (int t = 0; t < kCount; ++t) largest = fmaxf(largest, score[t][h]);
-    // Without a token so far there is nothing to rescale (and no infinity to subtract).
-    const float factor = run.largest[h] == -INFINITY ? 0.0F : exp2f(run.largest[h] - largest);
-    run.largest[h] = largest;
-    run.total[h] *= factor;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) run.sum[h][i] *= factor;
-#pragma unroll
-    for (int t = 0; t < kCount; ++t) {
-      score[t][h] = t < present ? exp2f(score[t][h] - largest) : 0.0F;
-      run.total[h] += score[t][h];
-    }
-  }
-#pragma unroll
-  for (int t = 0; t < kCount; ++t) {
-    float value[8];
-    unpack_bf16(values[t], value);
-#pragma unroll
-    for (int h = 0; h < kHeadsPerItem; ++h) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) run.sum[h][i] = fmaf(score[t][h], value[i], run.sum[h][i]);
-    }
-  }
-}
-
-// Two streams of one warp into one; both halves end with the same.
-__device__ __forceinline__ void merge_streams(int offset, Running& run) {
-#pragma unroll
-  for (int h = 0; h < kHeadsPerItem; ++h) {
-    const float other = __shfl_xor_sync(~0U, run.largest[h], offset);
-    const float largest = fmaxf(run.largest[h], other);
-    const float factor = run.largest[h] == -INFINITY ? 0.0F : exp2f(run.largest[h] - largest);
-    run.largest[h] = largest;
-    run.total[h] *= factor;
-    run.total[h] += __shfl_xor_sync(~0U, run.total[h], offset);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      run.sum[h][i] *= factor;
-      run.sum[h][i] += __shfl_xor_sync(~0U, run.sum[h][i], offset);
-    }
-  }
-}
-
-// Tokens first .. last - 1 of a key/value head, dealt to all streams of the block in turn.
+// Warps 0..3 take the queries, warp 4 the key and warp 5 the value of the step's token, for the
+// split that ends with it.
 template <int kHeadDim>
-__device__ __forceinline__ void attend(const Args& a, const Phase& p, int kv_head, int first,
-                                       int last, const AttentionShared& shared, int warp,
-                                       int lane) {
-  constexpr int kLanes = kHeadDim / 8;
-  constexpr int kStreamsPerWarp = 32 / kLanes;
-  constexpr int kStreams = kConsumerWarps * kStreamsPerWarp;
-  constexpr int kUnroll = 4;
-  const int feature = lane % kLanes * 8;
-  float query[kHeadsPerItem][8];
-#pragma unroll
-  for (int h = 0; h < kHeadsPerItem; ++h) {
-    const auto* const source =
-        reinterpret_cast<const float4*>(shared.query + h * kHeadDim + feature);
-    const float4 low = source[0];
-    const float4 high = source[1];
-    const float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-#pragma unroll
-    for (int i = 0; i < 8; ++i) query[h][i] = values[i];
+__device__ __forceinline__ bool load_heads(const Args& a, const Phase& p, Head<kHeadDim>& head,
+                                           int warp, int lane) {
+  const AttentionShare& share = shared_state().share;
+  const LayerTable& layer = shared_state().layers[p.layer];
+  const float* const norm = layer.norm[warp < kHeadsPerItem ? 2 : 3];
+  if (warp < kHeadsPerItem) {
+    const int in_group = share.subgroup * kHeadsPerItem + warp;
+    if (in_group >= a.group) return false;
+    head.load(a, p, norm, (share.kv_head * a.group + in_group) * kHeadDim, lane);
+    head.norm_and_rotate(a, norm != nullptr, lane);
+    return true;
   }
-  Running run;
+  if (!share.has_newest || warp >= kHeadsPerItem + 2) return false;
+  const bool key = warp == kHeadsPerItem;
+  const int tile = key ? a.q_tiles : a.q_tiles + a.kv_tiles;
+  head.load(a, p, norm, tile * kTileRows + share.kv_head * kHeadDim, lane);
+  if (key) head.norm_and_rotate(a, norm != nullptr, lane);
+  return true;
+}
+
+// To shared memory, and the key and the value to the cache too (blocks that share a key/value head
+// write the same bits).
+template <int kHeadDim>
+__device__ __forceinline__ void store_heads(const Args& a, const Phase& p,
+                                            const Head<kHeadDim>& head, bool loaded, int warp,
+                                            int lane) {
+  const AttentionShare& share = shared_state().share;
+  constexpr int kOwn = kHeadDim / 32;
+  if (warp < kHeadsPerItem) {
+    const float scale = 1.44269504088896340736F / sqrtf(static_cast<float>(kHeadDim));
 #pragma unroll
-  for (int h = 0; h < kHeadsPerItem; ++h) {
-    run.largest[h] = -INFINITY;
-    run.total[h] = 0;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) run.sum[h][i] = 0;
+    for (int i = 0; i < kOwn; ++i) {
+      shared_state().query[warp][lane * kOwn + i] = loaded ? head.v[i] * scale : 0.0F;
+    }
+    return;
   }
-  const std::int64_t stride = std::int64_t{a.model.kv_heads} * kHeadDim;
-  const std::int64_t place =
-      p.layer * a.model.context * stride + std::int64_t{kv_head} * kHeadDim + feature;
-  // The same number of rounds for all streams of a warp, which shuffle together.
-  for (int base = first + warp * kStreamsPerWarp; base < last; base += kUnroll * kStreams) {
-    uint4 keys[kUnroll], values[kUnroll];
+  if (!loaded) return;
+  const bool key = warp == kHeadsPerItem;
+  __nv_bfloat16* const cached = (key ? a.model.keys : a.model.values) +
+                                cache_place(a, p.layer, share.kv_head, a.step.position);
+  __nv_bfloat16* const staged = shared_state().newest[key ? 0 : 1];
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) {
+    cached[lane * kOwn + i] = staged[lane * kOwn + i] = __float2bfloat16_rn(head.v[i]);
+  }
+}
+
+__device__ __forceinline__ void unpack_bf16(const uint2& bits, float (&v)[4]) {
+  v[0] = __uint_as_float(bits.x << 16);
+  v[1] = __uint_as_float(bits.x & 0xFFFF0000U);
+  v[2] = __uint_as_float(bits.y << 16);
+  v[3] = __uint_as_float(bits.y & 0xFFFF0000U);
+}
+
+// A stream's running softmax. Scores of four tokens by four heads are dealt to the stream's lanes,
+// so that each lane keeps one head's maximum and total and takes one exponential a batch; the
+// weighted sums are a lane's own four features of all four heads.
+template <int kHeadDim>
+struct Running {
+  static constexpr int kLanes = kHeadDim / 4;
+  static constexpr int kTokens = 4;
+  static constexpr int kTokenBit = kLanes / 4;  // lanes differing in these two bits have the same
+                                                // head and other tokens
+  static constexpr int kHeadBit = kLanes / 16;  // lowest of the two bits of the head
+  float query[kHeadsPerItem][4];
+  float sum[kHeadsPerItem][4];
+  float largest, total;  // of head_of(lane)
+
+  __device__ __forceinline__ static int head_of(int lane) { return lane / kHeadBit % 4; }
+  __device__ __forceinline__ static int token_of(int lane) { return lane / kTokenBit % 4; }
+
+  __device__ __forceinline__ void start(int lane) {
+#pragma unroll
+    for (int h = 0; h < kHeadsPerItem; ++h) {
+      const float4 q =
+          *reinterpret_cast<const float4*>(shared_state().query[h] + lane % kLanes * 4);
+      query[h][0] = q.x;
+      query[h][1] = q.y;
+      query[h][2] = q.z;
+      query[h][3] = q.w;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum[h][i] = 0;
+    }
+    largest = -INFINITY;
+    total = 0;
+  }
+
+  // Halves the values a lane holds with its partner `offset` lanes away, who keeps the other half.
+  template <int kCount>
+  __device__ __forceinline__ static void deal(float (&v)[16], int offset, int lane) {
+    const bool upper = (lane & offset) != 0;
+#pragma unroll
+    for (int i = 0; i < kCount / 2; ++i) {
+      const float kept = upper ? v[i + kCount / 2] : v[i];
+      const float given = upper ? v[i] : v[i + kCount / 2];
+      v[i] = kept + __shfl_xor_sync(~0U, given, offset);
+    }
+  }
+
+  __device__ __forceinline__ void add(const uint2 (&keys)[kTokens], const uint2 (&values)[kTokens],
+                                      int present, int lane) {
+    float score[16];  // [token, head]
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      float key[4];
+      unpack_bf16(keys[t], key);
+#pragma unroll
+      for (int h = 0; h < kHeadsPerItem; ++h) {
+        float dot = query[h][0] * key[0];
+#pragma unroll
+        for (int i = 1; i < 4; ++i) dot = fmaf(query[h][i], key[i], dot);
+        score[t * 4 + h] = dot;
+      }
+    }
+    deal<16>(score, kLanes / 2, lane);
+    deal<8>(score, kLanes / 4, lane);
+    deal<4>(score, kLanes / 8, lane);
+    deal<2>(score, kLanes / 16, lane);
+    float own = score[0];
+    if (kLanes == 32) own += __shfl_xor_sync(~0U, own, 1);
+    if (token_of(lane) >= present) own = -INFINITY;
+    float next = fmaxf(largest, own);
+    next = fmaxf(next, __shfl_xor_sync(~0U, next, kTokenBit));
+    next = fmaxf(next, __shfl_xor_sync(~0U, next, 2 * kTokenBit));
+    // Before the first token there is nothing to rescale (and no infinity to subtract).
+    const float factor = largest == -INFINITY ? 0.0F : exp2f(largest - next);
+    const float weight = token_of(lane) < present ? exp2f(own - next) : 0.0F;
+    float weights = weight + __shfl_xor_sync(~0U, weight, kTokenBit);
+    weights += __shfl_xor_sync(~0U, weights, 2 * kTokenBit);
+    total = fmaf(total, factor, weights);
+    largest = next;
+    const int base = lane / kLanes * kLanes;
+#pragma unroll
+    for (int h = 0; h < kHeadsPerItem; ++h) {
+      const float f = __shfl_sync(~0U, factor, base + h * kHeadBit);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum[h][i] *= f;
+    }
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+      float value[4];
+      unpack_bf16(values[t], value);
+#pragma unroll
+      for (int h = 0; h < kHeadsPerItem; ++h) {
+        const float w = __shfl_sync(~0U, weight, base + t * kTokenBit + h * kHeadBit);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sum[h][i] = fmaf(w, value[i], sum[h][i]);
+      }
+    }
+  }
+
+  // Two streams of one warp into one (head_dim 64).
+  __device__ __forceinline__ void merge(int offset, int lane) {
+    const float next = fmaxf(largest, __shfl_xor_sync(~0U, largest, offset));
+    const float factor = largest == -INFINITY ? 0.0F : exp2f(largest - next);
+    total *= factor;
+    total += __shfl_xor_sync(~0U, total, offset);
+    largest = next;
+    const int base = lane / kLanes * kLanes;
+#pragma unroll
+    for (int h = 0; h < kHeadsPerItem; ++h) {
+      const float f = __shfl_sync(~0U, factor, base + h * kHeadBit);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sum[h][i] *= f;
+        sum[h][i] += __shfl_xor_sync(~0U, sum[h][i], offset);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void store(const Args& a, int warp, int lane) const {
+    if (lane >= kLanes) return;
+#pragma unroll
+    for (int h = 0; h < kHeadsPerItem; ++h) {
+      *reinterpret_cast<float4*>(attention_sums(a) + (warp * kHeadsPerItem + h) * kHeadDim +
+                                 lane * 4) =
+          make_float4(sum[h][0], sum[h][1], sum[h][2], sum[h][3]);
+    }
+    if (token_of(lane) == 0 && lane % kHeadBit == 0) {
+      shared_state().head_scale[warp][head_of(lane)] = make_float2(largest, total);
+    }
+  }
+};
+
+// This warp's share of the split's tokens. A slot of the ring holds the keys and then the values of
+// some tokens, which the warps of a group share.
+template <int kHeadDim>
+__device__ __forceinline__ void attend(const Args& a, RingPlace& place, int warp, int lane) {
+  const AttentionShare& share = shared_state().share;
+  using Stream = Running<kHeadDim>;
+  constexpr int kSlotTokens = slot_tokens(kHeadDim);
+  constexpr int kStreams = 32 / Stream::kLanes;  // of a warp
+  static_assert(kSlotTokens == 4 * kStreams * Stream::kTokens,
+                "a slot is one batch of each stream");
+  const int feature = lane % Stream::kLanes * 4;
+  const int stream = warp % 4 * kStreams + lane / Stream::kLanes;
+  Stream run;
+  run.start(lane);
+  int slot = place.next;
+  for (; slot < share.slots; slot += kGroups) {
+    const int tokens = min(kSlotTokens, share.cached - slot * kSlotTokens);
+    mbarrier_wait(shared_address(shared_state().full + place.slot), place.parity);
+    const std::uint8_t* const bytes = ring_slot(place.slot);
+    uint2 keys[Stream::kTokens], values[Stream::kTokens];
     int present = 0;
 #pragma unroll
-    for (int t = 0; t < kUnroll; ++t) {
-      const int token = base + lane / kLanes + t * kStreams;
-      keys[t] = values[t] = make_uint4(0, 0, 0, 0);
-      if (token < last) {
-        const std::int64_t at = place + token * stride;
-        keys[t] = __ldcg(reinterpret_cast<const uint4*>(a.model.keys + at));
-        values[t] = __ldcg(reinterpret_cast<const uint4*>(a.model.values + at));
-        present = t + 1;
+    for (int i = 0; i < Stream::kTokens; ++i) {
+      const int token = i * 4 * kStreams + stream;
+      keys[i] = values[i] = make_uint2(0, 0);
+      if (token < tokens) {
+        const int at = (token * kHeadDim + feature) * 2;
+        keys[i] = *reinterpret_cast<const uint2*>(bytes + at);
+        values[i] = *reinterpret_cast<const uint2*>(bytes + tokens * kHeadDim * 2 + at);
+        present = i + 1;
       }
     }
-    add_tokens(query, keys, values, present, kLanes, run);
+    __syncwarp();
+    if (lane == 0) mbarrier_arrive(shared_address(shared_state().empty + place.slot));
+    run.add(keys, values, present, lane);
+    place.advance(a.ring);
   }
-#pragma unroll
-  for (int offset = kLanes; offset < 32; offset *= 2) merge_streams(offset, run);
-  if (lane < kLanes) {
-#pragma unroll
-    for (int h = 0; h < kHeadsPerItem; ++h) {
-      float* const out = shared.sums + (warp * kHeadsPerItem + h) * kHeadDim + feature;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) out[i] = run.sum[h][i];
-      if (lane == 0) {
-        shared.scale[warp * kHeadsPerItem + h] = make_float2(run.largest[h], run.total[h]);
-      }
-    }
+  place.next = slot - share.slots;
+  if (share.has_newest && warp == 0) {
+    uint2 keys[Stream::kTokens] = {};
+    uint2 values[Stream::kTokens] = {};
+    keys[0] = *reinterpret_cast<const uint2*>(shared_state().newest[0] + feature);
+    values[0] = *reinterpret_cast<const uint2*>(shared_state().newest[1] + feature);
+    run.add(keys, values, lane < Stream::kLanes ? 1 : 0, lane);
   }
+  if (kStreams == 2) run.merge(16, lane);
+  run.store(a, warp, lane);
 }
 
-// The warps' sums put together, in their order, into the workspace.
+// The warps' sums put together, in their order, into the workspace. A split without tokens gets
+// words as well, for their tags.
 template <int kHeadDim>
-__device__ __forceinline__ void store_attended(const Args& a, int item, int split,
-                                               const AttentionShared& shared, int thread) {
+__device__ __forceinline__ void store_attended(const Args& a, const Phase& p, int thread) {
+  const AttentionShare& share = shared_state().share;
+  const std::uint32_t tag = tag_of(a, p.layer);
   for (int i = thread; i < kHeadsPerItem * kHeadDim; i += kConsumers) {
     const int h = i / kHeadDim;
     float largest = -INFINITY;
-    for (int w = 0; w < kConsumerWarps; ++w) {
-      largest = fmaxf(largest, shared.scale[w * kHeadsPerItem + h].x);
-    }
     float total = 0;
     float sum = 0;
-    for (int w = 0; w < kConsumerWarps; ++w) {
-      const float2 scale = shared.scale[w * kHeadsPerItem + h];
-      const float factor = scale.x == -INFINITY ? 0.0F : exp2f(scale.x - largest);
-      total = fmaf(factor, scale.y, total);
-      sum = fmaf(factor, shared.sums[w * kHeadsPerItem * kHeadDim + i], sum);
+    if (share.active) {
+#pragma unroll
+      for (int w = 0; w < kConsumerWarps; ++w) {
+        largest = fmaxf(largest, shared_state().head_scale[w][h].x);
+      }
+#pragma unroll
+      for (int w = 0; w < kConsumerWarps; ++w) {
+        const float2 scale = shared_state().head_scale[w][h];
+        const float factor = scale.x == -INFINITY ? 0.0F : exp2f(scale.x - largest);
+        total = fmaf(factor, scale.y, total);
+        sum = fmaf(factor, attention_sums(a)[w * kHeadsPerItem * kHeadDim + i], sum);
+      }
     }
-    const std::int64_t place = (std::int64_t{item} * a.splits + split) * kHeadsPerItem + h;
-    a.space.attended[place * kHeadDim + i % kHeadDim] = sum;
-    if (i % kHeadDim == 0) a.space.attended_scale[place] = make_float2(largest, total);
+    const int place = (share.item * a.splits + share.number) * kHeadsPerItem + h;
+    store_relaxed(a.space.attended + std::int64_t{place} * kHeadDim + i % kHeadDim,
+                  tagged(sum, tag));
+    if (i % kHeadDim == 0) {
+      store_relaxed(a.space.attended_scale + place,
+                    make_uint2(tagged(largest, tag), tagged(total, tag)));
+    }
   }
 }
 
 template <int kHeadDim>
-__device__ __forceinline__ void attention_phase(const Args& a, const Phase& p,
-                                                const std::uint8_t* qkv_parts,
-                                                const AttentionShared& shared, int thread) {
-  const int items = a.model.kv_heads * a.subgroups;
-  const int item = static_cast<int>(blockIdx.x) % items;
-  const int number = static_cast<int>(blockIdx.x) / items;
-  const Split split = split_of(a);
-  if (number >= split.count) return;  // the whole block
-  const int tokens = static_cast<int>(a.step.position) + 1;
-  const int first = number * split.tokens;
-  const int last = min(tokens, first + split.tokens);
-  const int warp = thread / 32;
-  const int lane = thread % 32;
-  prepare_heads<kHeadDim>(a, p, qkv_parts, item, last == tokens, shared, warp, lane);
-  named_barrier<kConsumers>();
-  attend<kHeadDim>(a, p, item / a.subgroups, first, last, shared, warp, lane);
-  named_barrier<kConsumers>();
-  store_attended<kHeadDim>(a, item, number, shared, thread);
+__device__ __forceinline__ void attention(const Args& a, const Phase& p, RingPlace& place, int warp,
+                                          int lane) {
+  const AttentionShare& share = shared_state().share;
+  if (!share.exists) return;
+  const int thread = warp * 32 + lane;
+  if (share.active) {
+    Head<kHeadDim> head;
+    const bool loaded = load_heads<kHeadDim>(a, p, head, warp, lane);
+    named_barrier<kConsumers>();  // nobody multiplies by the staged activations any more
+    store_heads<kHeadDim>(a, p, head, loaded, warp, lane);
+    named_barrier<kConsumers>();
+    attend<kHeadDim>(a, place, warp, lane);
+    named_barrier<kConsumers>();
+  }
+  store_attended<kHeadDim>(a, p, thread);
+  if (share.active) {
+    named_barrier<kConsumers>();
+    clear_sums<kHeadDim>(a, thread);
+  }
 }
 
 }  // namespace qf::cuda::decode

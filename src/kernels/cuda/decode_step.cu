@@ -11,32 +11,58 @@ namespace qf::cuda {
 namespace decode {
 namespace {
 
-struct Ring {
-  std::uint8_t* bytes;
-  std::uint64_t* full;
-  std::uint64_t* empty;
-};
+// The small weights that are read next into L2, a line a block: they come out of DRAM once a token.
+__device__ __forceinline__ void prefetch_norms(const Args& a, int layer) {
+  constexpr int kLine = 32;  // floats
+  const int line = static_cast<int>(blockIdx.x) * kLine;
+  const auto prefetch = [line](const float* weights, int count) {
+    if (weights != nullptr && line < count) {
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(weights + line));
+    }
+  };
+  const DecodeLayer& next = a.model.layer[min(layer + 1, a.model.layers - 1)];
+  prefetch(a.model.layer[layer].post_attention_layernorm, a.model.hidden);
+  prefetch(next.input_layernorm, a.model.hidden);
+  prefetch(next.q_norm, a.model.head_dim);
+  prefetch(next.k_norm, a.model.head_dim);
+}
 
-// Fetches this block's chunks of all phases in order, a few at a time: more bytes on their way
-// do not come sooner, they delay the activations that the consumers read between phases.
-__device__ __forceinline__ void produce(const Args& a, const Ring& ring,
-                                        const volatile int* stopped) {
-  constexpr int kInFlight = 3;
+// Fetches this block's bytes of all phases in order, a few slots at a time: more on their way do
+// not come sooner, they delay the activations that the consumers read between phases.
+struct Producer {
+  static constexpr int kInFlight = 2;
+  const Args& a;
   int slot = 0, arrived_slot = 0;
   std::uint32_t parity = 1, arrived_parity = 0;
   int issued = 0, arrived = 0;
-  const auto wait_arrived = [&] {
-    mbarrier_wait(shared_address(ring.full + arrived_slot), arrived_parity);
+
+  __device__ __forceinline__ void wait_arrived() {
+    mbarrier_wait(shared_address(shared_state().full + arrived_slot), arrived_parity);
     ++arrived;
     if (++arrived_slot == a.ring) {
       arrived_slot = 0;
       arrived_parity ^= 1U;
     }
-  };
-  const int phases = a.model.layers * kPhasesPerLayer;
-  for (int index = 0; index <= phases; ++index) {
-    const Phase p = phase_at(a, index);
-    if (p.type == kAttention) continue;
+  }
+  // The next slot, once its last bytes are used.
+  __device__ __forceinline__ void acquire(int bytes) {
+    mbarrier_wait(shared_address(shared_state().empty + slot), parity);
+    if (issued - arrived >= kInFlight) wait_arrived();
+    mbarrier_expect(shared_address(shared_state().full + slot), bytes);
+  }
+  __device__ __forceinline__ void copy(int offset, const void* source, int bytes) const {
+    bulk_copy(shared_address(ring_slot(slot) + offset), source, bytes,
+              shared_address(shared_state().full + slot));
+  }
+  __device__ __forceinline__ void advance() {
+    ++issued;
+    if (++slot == a.ring) {
+      slot = 0;
+      parity ^= 1U;
+    }
+  }
+
+  __device__ __forceinline__ void weights(const Phase& p) {
     const std::uint8_t* source = nullptr;
     for (int chunk = p.first; chunk < p.last; ++chunk, source += kChunkBytes) {
       if (chunk == p.first || chunk % p.chunks_per_tile == 0) {
@@ -46,23 +72,36 @@ __device__ __forceinline__ void produce(const Args& a, const Ring& ring,
             std::int64_t{tile} * p.chunks_per_tile + chunk % p.chunks_per_tile;
         source = base + number * kChunkBytes;
       }
-      while (!mbarrier_try_wait(shared_address(ring.empty + slot), parity)) {
-        if (*stopped == 0) continue;
-        while (arrived < issued) wait_arrived();  // no copy may outlive the block
-        return;
-      }
-      if (issued - arrived >= kInFlight) wait_arrived();
-      const std::uint32_t full = shared_address(ring.full + slot);
-      mbarrier_expect(full, kChunkBytes);
-      bulk_copy(shared_address(ring.bytes + slot * kChunkBytes), source, kChunkBytes, full);
-      ++issued;
-      if (++slot == a.ring) {
-        slot = 0;
-        parity ^= 1U;
-      }
+      acquire(kChunkBytes);
+      copy(0, source, kChunkBytes);
+      advance();
     }
   }
-}
+  // Keys, then values, of the tokens that the cache holds.
+  __device__ __forceinline__ void cached_tokens(const Phase& p) {
+    const AttentionShare& share = shared_state().share;
+    const int slot_size = slot_tokens(a.model.head_dim);
+    for (int i = 0; i < share.slots; ++i) {
+      const int tokens = min(slot_size, share.cached - i * slot_size);
+      const int bytes = tokens * a.model.head_dim * 2;
+      const std::int64_t place =
+          cache_place(a, p.layer, share.kv_head, share.first + i * slot_size);
+      acquire(2 * bytes);
+      copy(0, a.model.keys + place, bytes);
+      copy(bytes, a.model.values + place, bytes);
+      advance();
+    }
+  }
+  __device__ __forceinline__ void run() {
+    const int phases = a.model.layers * kPhasesPerLayer;
+    for (int index = 0; index <= phases; ++index) {
+      const Phase p = phase_at(a, shared_state().ranges, index);
+      if (p.type == kQkv) prefetch_norms(a, p.layer);
+      if (p.type == kO) cached_tokens(p);
+      weights(p);
+    }
+  }
+};
 
 // A lane's sums of rows g and g + 8 over its block of every four.
 struct RowSums {
@@ -90,11 +129,15 @@ __device__ __forceinline__ void multiply_chunk(const std::uint8_t* bytes, std::u
     unpack_stream_word(words[u].y, low[4 * u + 1], high[4 * u + 1]);
     unpack_stream_word(words[u].z, low[4 * u + 2], high[4 * u + 2]);
     unpack_stream_word(words[u].w, low[4 * u + 3], high[4 * u + 3]);
+#pragma unroll
+    for (int j = 4 * u; j < 4 * u + 4; ++j) {
+      wgmma_operand(low[j]);
+      wgmma_operand(high[j]);
+    }
     wgmma_fence();
-    wgmma_m64n16k32<false>(c[u], low[4 * u], high[4 * u], low[4 * u + 1], high[4 * u + 1],
-                           x + 32 * u);
-    wgmma_m64n16k32<true>(c[u], low[4 * u + 2], high[4 * u + 2], low[4 * u + 3], high[4 * u + 3],
-                          x + 32 * u + 16);
+    wgmma_m64n16k32(c[u], low[4 * u], high[4 * u], low[4 * u + 1], high[4 * u + 1], x + 32 * u);
+    wgmma_m64n16k32_add(c[u], low[4 * u + 2], high[4 * u + 2], low[4 * u + 3], high[4 * u + 3],
+                        x + 32 * u + 16);
     wgmma_commit();
   }
   float sum_low = 0, sum_high = 0;
@@ -123,84 +166,26 @@ __device__ __forceinline__ void multiply_chunk(const std::uint8_t* bytes, std::u
   add_half(x_scale.y);
 }
 
-// Where a warpgroup stands in the ring; kept from phase to phase.
-struct RingPlace {
-  int slot;
-  std::uint32_t parity;
-  int next;  // chunks of the block until this warpgroup's next
-};
-
+// What a warp needs to multiply and to pass its rows on.
 struct Consumer {
   const Args& a;
-  Ring ring;
-  StagedX x;
-  float* sums;  // [kPassTiles, kGroups, 64]
   std::uint64_t descriptor;
-  int group, group_warp, lane;
-
-  __device__ __forceinline__ void flush(RowSums& s, int tile_in_pass) const {
-    s.low += __shfl_xor_sync(~0U, s.low, 1);
-    s.high += __shfl_xor_sync(~0U, s.high, 1);
-    s.low += __shfl_xor_sync(~0U, s.low, 2);
-    s.high += __shfl_xor_sync(~0U, s.high, 2);
-    const int t = lane & 3;
-    float* const out = sums + (tile_in_pass * kGroups + group) * static_cast<int>(kStreamRows) +
-                       group_warp * 16 + (lane >> 2);
-    if (t == 0) out[0] = s.low;
-    if (t == 1) out[8] = s.high;
-    s = {};
-  }
-
-  // This warpgroup's share of the chunks first .. last - 1. `whole_x`: x is staged by column chunk,
-  // else in the order of these chunks.
-  __device__ __forceinline__ void multiply(const Phase& p, int first, int last, bool whole_x,
-                                           RingPlace& place) const {
-    const int tile0 = first / p.chunks_per_tile;
-    RowSums s;
-    int i = first + place.next;
-    int tile = i / p.chunks_per_tile;
-    int column = i - tile * p.chunks_per_tile;
-    bool dirty = false;
-    for (; i < last; i += kGroups) {
-      dirty = true;
-      const int staged = whole_x ? column : i - first;
-      mbarrier_wait(shared_address(ring.full + place.slot), place.parity);
-      multiply_chunk(ring.bytes + place.slot * kChunkBytes + group_warp * 2304,
-                     shared_address(ring.empty + place.slot),
-                     descriptor + __shfl_sync(~0U, staged, 0) * (kXChunkBytes / 16),
-                     *reinterpret_cast<const float2*>(x.scale + 2 * staged), lane, s);
-      place.slot += kGroups;
-      if (place.slot >= a.ring) {
-        place.slot -= a.ring;
-        place.parity ^= 1U;
-      }
-      column += kGroups;
-      if (column < p.chunks_per_tile) continue;
-      flush(s, tile - tile0);
-      dirty = false;
-      for (; column >= p.chunks_per_tile; column -= p.chunks_per_tile) ++tile;
-    }
-    place.next = i - last;
-    if (dirty) flush(s, tile - tile0);
-  }
+  int warp, group, group_warp, lane;
 };
 
-__device__ __forceinline__ float row_sum(const float* sums, int tile_in_pass, int row) {
-  const float* const s = sums + tile_in_pass * kGroups * static_cast<int>(kStreamRows) + row;
-  return s[0] + s[kStreamRows] + s[2 * kStreamRows];
-}
+// Chunks of one pass over a phase.
+struct Pass {
+  Phase phase;
+  int first, last;
+  int tile0;
+  float factor;  // of all sums: 1/rms where the stream is read, o's or down's scale
+  std::uint32_t tag;
 
-// Adds to the stream as fixed point, which any order of blocks gives the same bits.
-__device__ __forceinline__ void add_to_stream(const Args& a, int phase, int row, float value) {
-  if (row >= a.model.hidden) return;
-  if (!(fabsf(value) < 0x1p30F)) {
-    report_non_finite(a, phase);
-    return;
+  __device__ __forceinline__ int chunks_of(int tile) const {
+    const int begin = tile * phase.chunks_per_tile;
+    return min(last, begin + phase.chunks_per_tile) - max(first, begin);
   }
-  const long long steps = __float2ll_rn(value * 0x1p32F);
-  atomicAdd(reinterpret_cast<unsigned long long*>(a.space.residual + row),
-            static_cast<unsigned long long>(steps));
-}
+};
 
 // Larger for larger logits, then for smaller ids.
 __device__ __forceinline__ unsigned long long choice_key(float logit, int id) {
@@ -219,30 +204,185 @@ __device__ __forceinline__ void finish_logit(const Args& a, int phase, int row, 
   if (allowed) best = max(best, choice_key(logit, row));
 }
 
-// Sums of a pass to where the next phase reads them.
-__device__ __forceinline__ void finish_rows(const Args& a, int phase, const Phase& p, int tile0,
-                                            int tiles, const float* sums, float norm,
-                                            unsigned long long& best, int thread) {
-  const int blocks = static_cast<int>(gridDim.x);
-  for (int i = thread; i < tiles * static_cast<int>(kStreamRows); i += kConsumers) {
-    const int tile = tile0 + i / static_cast<int>(kStreamRows);
-    const int in_tile = i % static_cast<int>(kStreamRows);
-    const int row = tile * static_cast<int>(kStreamRows) + in_tile;
-    int tile_in_matrix = tile;
-    // The weights' codes are E4M3 numbers of 2^-6 their value.
-    const float scale = matrix_of(a, p, tile_in_matrix).scale * 64.0F;
-    const float value = row_sum(sums, tile - tile0, in_tile) * (scale * norm);
-    if (p.type == kQkv || p.type == kGateUp) {
-      const int all_tiles = p.type == kQkv ? qkv_tiles(a) : 2 * a.gate_tiles;
-      const int part = static_cast<int>(blockIdx.x) -
-                       block_of(tile * p.chunks_per_tile, all_tiles * p.chunks_per_tile, blocks);
-      float* const out = p.type == kQkv ? a.space.qkv : a.space.gate_up;
-      out[std::int64_t{part} * all_tiles * kStreamRows + row] = value;
-    } else if (p.type == kHead) {
-      finish_logit(a, phase, row, value, best);
-    } else {
-      add_to_stream(a, phase, row, value);
+// A finished row of qkv, gate/up or the head to where it is read.
+__device__ __forceinline__ void finish_row(const Consumer& c, const Pass& pass, int tile,
+                                           int in_tile, float sum, unsigned long long& best) {
+  const Args& a = c.a;
+  const Phase& p = pass.phase;
+  const int row = tile * kTileRows + in_tile;
+  if (p.type == kHead) {
+    finish_logit(a, p.number, row, sum * (a.model.lm_head.scale * 64.0F * pass.factor), best);
+    return;
+  }
+  const float scale = shared_state().layers[p.layer].scale[scale_of(a, p.type, tile)];
+  const int tiles = p.type == kQkv ? qkv_tiles(a) : 2 * a.gate_tiles;
+  const int part = part_of(tile, p.chunks_per_tile, tiles, static_cast<int>(gridDim.x),
+                           static_cast<int>(blockIdx.x), p.first);
+  std::uint32_t* const out = p.type == kQkv ? a.space.qkv : a.space.gate_up;
+  store_relaxed(out + std::int64_t{part} * tiles * kTileRows + row,
+                tagged(sum * (scale * pass.factor), pass.tag));
+}
+
+// A warp's 16 rows of a tile. O's and down's go to the stream, for whose sums any order will do.
+// Of the others the last warpgroup to come adds all in their order and passes the rows on.
+__device__ __forceinline__ void flush(const Consumer& c, const Pass& pass, int tile, RowSums& s,
+                                      unsigned long long& best) {
+  s.low += __shfl_xor_sync(~0U, s.low, 1);
+  s.high += __shfl_xor_sync(~0U, s.high, 1);
+  s.low += __shfl_xor_sync(~0U, s.low, 2);
+  s.high += __shfl_xor_sync(~0U, s.high, 2);
+  const int t = c.lane & 3;
+  const float value = t == 0 ? s.low : s.high;
+  const int row = c.group_warp * 16 + (c.lane >> 2) + 8 * t;
+  s = {};
+  if (!pass.phase.reads_stream()) {
+    if (t < 2) {
+      add_to_stream(c.a, pass.phase.number, tile * kTileRows + row, value * pass.factor);
     }
+    return;
+  }
+  auto& sums = shared_state().sums[tile - pass.tile0];
+  if (t < 2) sums[c.group][row] = value;
+  __threadfence_block();
+  __syncwarp();
+  std::uint32_t present = 0;
+  if (c.lane == 0) {
+    const std::uint32_t own = 1U << c.group;
+    present = own | atomicOr(&shared_state().arrived[tile - pass.tile0][c.group_warp], own);
+  }
+  present = __shfl_sync(~0U, present, 0);
+  if (__popc(present) != min(kGroups, pass.chunks_of(tile))) return;
+  __threadfence_block();
+  if (c.lane >= 16) return;
+  const int in_tile = c.group_warp * 16 + c.lane;
+  float sum = 0;
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    if ((present >> g & 1U) != 0) sum += sums[g][in_tile];
+  }
+  finish_row(c, pass, tile, in_tile, sum, best);
+}
+
+// This warpgroup's share of a pass.
+__device__ __forceinline__ void multiply(const Consumer& c, const Pass& pass, RingPlace& place,
+                                         unsigned long long& best) {
+  const int chunks_per_tile = pass.phase.chunks_per_tile;
+  const bool whole_stream = pass.phase.reads_stream();
+  RowSums s;
+  int i = pass.first + place.next;
+  int tile = i / chunks_per_tile;
+  int column = i - tile * chunks_per_tile;
+  bool dirty = false;
+  for (; i < pass.last; i += kGroups) {
+    dirty = true;
+    // The stream is staged by column, columns in the order of these chunks.
+    const int staged = whole_stream ? column : i - pass.first;
+    mbarrier_wait(shared_address(shared_state().full + place.slot), place.parity);
+    multiply_chunk(ring_slot(place.slot) + c.group_warp * 2304,
+                   shared_address(shared_state().empty + place.slot),
+                   c.descriptor + __shfl_sync(~0U, staged, 0) * (kXChunkBytes / 16),
+                   *reinterpret_cast<const float2*>(shared_state().x_scale + 2 * staged), c.lane,
+                   s);
+    place.advance(c.a.ring);
+    column += kGroups;
+    if (column < chunks_per_tile) continue;
+    flush(c, pass, tile, s, best);
+    dirty = false;
+    for (; column >= chunks_per_tile; column -= chunks_per_tile) ++tile;
+  }
+  place.next = i - pass.last;
+  if (dirty) flush(c, pass, tile, s, best);
+}
+
+__device__ __forceinline__ float inverse_rms(const Args& a) {
+  float squares = 0;
+  for (int i = 0; i < a.hidden_chunks; ++i) squares += shared_state().square[i];
+  return 1.0F / sqrtf(squares / static_cast<float>(a.model.hidden) + a.model.rms_norm_eps);
+}
+
+// For comparisons: the stream as the phase found it, by the last block (which has chunks in every
+// phase, also of small models).
+__device__ __forceinline__ void keep_hidden(const Args& a, const Phase& p, int element,
+                                            const float (&v)[8]) {
+  if (a.step.hidden == nullptr || blockIdx.x != gridDim.x - 1 || element >= a.model.hidden) return;
+  if (p.layer == 0 || p.type == kGateUp) return;
+  float* const out = a.step.hidden + std::int64_t{p.layer - 1} * a.model.hidden + element;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) out[i] = v[i];
+}
+
+// The whole stream into shared memory. Values are loaded before the block has finished with the
+// activations of the phase before, and staged after it.
+__device__ __forceinline__ void stage_stream(const Consumer& c, const Phase& p) {
+#pragma unroll
+  for (int round = 0; round < StreamShare::kRounds; ++round) {
+    const int chunk = c.warp + round * kConsumerWarps;
+    const int element = StreamShare::element(c.warp, round, c.lane);
+    StreamShare share;
+    if (chunk < c.a.hidden_chunks) {
+      share.load(c.a, p, element);
+      keep_hidden(c.a, p, element, share.v);
+    }
+    if (round == 0) {
+      named_barrier<kConsumers>();
+    }
+    if (chunk < c.a.hidden_chunks) share.stage(c.a, p, chunk, c.lane);
+  }
+}
+
+// The columns of a pass over o or down, likewise.
+template <int kHeadDim>
+__device__ __forceinline__ void stage_pass(const Consumer& c, const Pass& pass) {
+  const Phase& p = pass.phase;
+  const Columns columns{pass.first, pass.last, p.chunks_per_tile};
+  constexpr int kAtOnce = 2;
+  for (int start = c.warp; start < columns.halves() + c.warp; start += kAtOnce * kConsumerWarps) {
+    float v[kAtOnce][4];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int half = start + i * kConsumerWarps;
+      if (half < columns.halves()) {
+        load_columns<kHeadDim>(c.a, p, shared_state().share.splits, columns.element(half, c.lane),
+                               v[i]);
+      }
+    }
+    if (start == c.warp) {
+      named_barrier<kConsumers>();
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int half = start + i * kConsumerWarps;
+      if (half < columns.halves()) stage_columns(c.a, p, half, c.lane, v[i]);
+    }
+  }
+}
+
+// The chunks of a phase, in passes: of qkv, gate/up and the head as many tiles as sums find room in
+// shared memory, of o and down as many columns as activations do.
+template <int kHeadDim>
+__device__ __forceinline__ void multiply_phase(const Consumer& c, const Phase& p, RingPlace& place,
+                                               unsigned long long& best) {
+  Pass pass{p, p.first, 0, 0, 1.0F, tag_of(c.a, p.layer)};
+  const bool whole_stream = p.reads_stream();
+  if (!whole_stream) pass.factor = shared_state().layers[p.layer].scale[p.type == kO ? 3 : 6];
+  for (; pass.first < p.last; pass.first = pass.last) {
+    pass.tile0 = pass.first / p.chunks_per_tile;
+    const int room =
+        whole_stream ? (pass.tile0 + kPassTiles) * p.chunks_per_tile : pass.first + c.a.x_chunks;
+    pass.last = min(p.last, room);
+    if (!whole_stream) {
+      stage_pass<kHeadDim>(c, pass);
+    } else if (pass.first == p.first) {
+      stage_stream(c, p);
+    } else {
+      named_barrier<kConsumers>();  // the sums of the pass before are read
+    }
+    const int thread = c.warp * 32 + c.lane;
+    if (thread < kPassTiles * 4) shared_state().arrived[thread / 4][thread % 4] = 0;
+    fence_proxy_async();
+    named_barrier<kConsumers>();
+    if (whole_stream) pass.factor = inverse_rms(c.a);
+    multiply(c, pass, place, best);
   }
 }
 
@@ -267,159 +407,105 @@ __device__ __forceinline__ void finish_choice(const Args& a, unsigned long long 
   *a.space.heads_done = 0;
 }
 
-// True when the barrier was passed; false after the time limit.
-__device__ __forceinline__ bool wait_for_grid(const Args& a, int phase, std::uint32_t target) {
-  const long long start = clock64();
-  while (static_cast<std::int32_t>(load_acquire(a.space.barrier) - target) < 0) {
-    if (clock64() - start > a.step.spin_limit_cycles) {
-      atomicCAS(&a.step.status->hung, 0U, static_cast<unsigned>(phase) + 1U);
-      return false;
-    }
-  }
-  return true;
-}
-
-__device__ __forceinline__ void copy_stream(const Args& a, int layer, int thread) {
-  for (int i = thread; i < a.model.hidden; i += kConsumers) {
-    a.step.hidden[std::int64_t{layer} * a.model.hidden + i] = __ldcg(a.space.residual + i);
-  }
-}
-
+// This block's slice of the embedding is the stream's first addition; the next step's stream
+// becomes zero.
 __device__ __forceinline__ void start_stream(const Args& a, int thread) {
   const int blocks = static_cast<int>(gridDim.x);
   const int first = a.model.hidden * static_cast<int>(blockIdx.x) / blocks;
   const int last = a.model.hidden * (static_cast<int>(blockIdx.x) + 1) / blocks;
   const std::int64_t row = *a.step.token;
   for (int i = first + thread; i < last; i += kConsumers) {
-    const float value = __bfloat162float(a.model.embed_tokens[row * a.model.hidden + i]);
-    a.space.residual[i] = __float2ll_rn(value * 0x1p32F);
+    add_to_stream(a, 0, i, __bfloat162float(a.model.embed_tokens[row * a.model.hidden + i]));
+    a.space.next_stream[i] = 0;
   }
 }
-
-struct SharedParts {
-  std::uint8_t* qkv;  // parts of each tile
-  std::uint8_t* gate_up;
-};
 
 template <int kHeadDim>
-__device__ __forceinline__ void consume(const Args& a, const Consumer& c, const SharedParts& parts,
-                                        const AttentionShared& attention, int* stopped) {
-  const int thread = static_cast<int>(threadIdx.x);
-  const int warp = __shfl_sync(~0U, thread / 32, 0);
+__device__ __forceinline__ void consume(const Consumer& c) {
+  const Args& a = c.a;
   RingPlace place{c.group, 0, c.group};
-  std::uint32_t target = a.step.barriers_passed;
   unsigned long long best = 0;
+  start_stream(a, c.warp * 32 + c.lane);
   const int head = a.model.layers * kPhasesPerLayer;
   for (int index = 0; index <= head; ++index) {
-    const Phase p = phase_at(a, index);
-    const bool wide = p.type == kQkv || p.type == kGateUp || p.type == kHead;
-    NormWeights norm;
-    if (wide) norm = load_norm(a, p, warp, c.lane);
-    if (index > 0) {
-      if (thread == 0 && !wait_for_grid(a, index, target)) *stopped = 1;
-      named_barrier<kConsumers>();
-      if (*static_cast<volatile int*>(stopped) != 0) return;
-    } else {
-      start_stream(a, thread);
+    Phase p = phase_at(a, shared_state().ranges, index);
+    // From shared memory: the compiler must know that all threads have the same, or it takes the
+    // loop around wgmma for divergent and runs them one by one.
+    p.first = __shfl_sync(~0U, p.first, 0);
+    p.last = __shfl_sync(~0U, p.last, 0);
+    if (p.type == kO) {
+      attention<kHeadDim>(a, p, place, c.warp, c.lane);
     }
-    if (p.type == kAttention) attention_phase<kHeadDim>(a, p, parts.qkv, attention, thread);
-    if (wide) stage_stream(a, index, norm, c.x, warp, c.lane);
-    if (a.step.hidden != nullptr && blockIdx.x == 0 && index > 0 &&
-        (p.type == kQkv || p.type == kHead)) {
-      copy_stream(a, p.layer - 1, thread);
-    }
-    for (int first = p.first; p.type != kAttention && first < p.last;) {
-      const int tile0 = first / p.chunks_per_tile;
-      int last = min(p.last, (tile0 + kPassTiles) * p.chunks_per_tile);
-      if (!wide) last = min(last, first + a.x_chunks);
-      if (!wide) stage_columns(a, index, p, first, last, parts.gate_up, c.x, warp, c.lane);
-      for (int i = thread; i < kPassTiles * kGroups * kStreamRows; i += kConsumers) c.sums[i] = 0;
-      fence_proxy_async();
-      named_barrier<kConsumers>();
-      c.multiply(p, first, last, wide, place);
-      float inverse = 1;
-      if (wide) {
-        float squares = 0;
-        for (int i = 0; i < a.hidden_chunks; ++i) squares += c.x.square[i];
-        inverse = 1.0F / sqrtf(squares / static_cast<float>(a.model.hidden) + a.model.rms_norm_eps);
-      }
-      named_barrier<kConsumers>();
-      finish_rows(a, index, p, tile0, (last - 1) / p.chunks_per_tile - tile0 + 1, c.sums, inverse,
-                  best, thread);
-      first = last;
-      if (first < p.last) named_barrier<kConsumers>();  // the sums are read
-    }
-    if (index == head) break;
-    target += gridDim.x;
-    named_barrier<kConsumers>();
-    if (thread == 0) add_release(a.space.barrier, 1U);
-    if (p.type == kAttention) clear_sums<kHeadDim>(attention, thread);
+    multiply_phase<kHeadDim>(c, p, place, best);
   }
-  finish_choice(a, best, thread);
+  finish_choice(a, best, c.warp * 32 + c.lane);
 }
 
-// Bytes of shared memory behind the ring and the activations.
-constexpr int kSumsBytes = kPassTiles * kGroups * static_cast<int>(kStreamRows) * 4;
-constexpr int kQueryBytes = kHeadsPerItem * 128 * 4;
-constexpr int kScaleBytes = kConsumerWarps * kHeadsPerItem * 8;
-constexpr int kFixedBytes = kSumsBytes + kQueryBytes + kScaleBytes;
+__device__ __forceinline__ void fill_layer(const DecodeLayer& from, LayerTable& to) {
+  to.norm[0] = from.input_layernorm;
+  to.norm[1] = from.post_attention_layernorm;
+  to.norm[2] = from.q_norm;
+  to.norm[3] = from.k_norm;
+  to.scale[0] = from.q.scale * 64.0F;
+  to.scale[1] = from.k.scale * 64.0F;
+  to.scale[2] = from.v.scale * 64.0F;
+  to.scale[3] = from.o.scale * 64.0F;
+  to.scale[4] = from.gate.scale * 64.0F;
+  to.scale[5] = from.up.scale * 64.0F;
+  to.scale[6] = from.down.scale * 64.0F;
+}
+
+__device__ __forceinline__ void fill_shared(const Args& a, int thread) {
+  SharedState& s = shared_state();
+  const int blocks = static_cast<int>(gridDim.x);
+  for (int i = thread; i < a.model.layers; i += kThreads) {
+    fill_layer(a.model.layer[i], s.layers[i]);
+  }
+  for (int i = thread; i < qkv_tiles(a); i += kThreads) {
+    s.qkv_parts[i] = static_cast<std::uint8_t>(parts_of(i, a.hidden_chunks, qkv_tiles(a), blocks));
+  }
+  for (int i = thread; i < 2 * a.gate_tiles; i += kThreads) {
+    s.gate_up_parts[i] =
+        static_cast<std::uint8_t>(parts_of(i, a.hidden_chunks, 2 * a.gate_tiles, blocks));
+  }
+  for (int i = thread; i < a.o_tiles; i += kThreads) {
+    s.o_adds[i] = static_cast<std::uint8_t>(adds_of(i, a.o_chunks, a.o_tiles, blocks, a.x_chunks));
+    s.down_adds[i] =
+        static_cast<std::uint8_t>(adds_of(i, a.down_chunks, a.o_tiles, blocks, a.x_chunks));
+  }
+  for (int i = thread; i < 2 * a.x_chunks * kXChunkBytes / 16; i += kThreads) {
+    reinterpret_cast<uint4*>(staged_x(a))[i] = make_uint4(0, 0, 0, 0);
+  }
+  fill_rotation(a, thread);
+  if (thread <= kHead) s.ranges[thread] = range_of(a, thread);
+  if (thread == 32) s.share = attention_share(a);
+  if (thread != 64) return;
+  for (int i = 0; i < a.ring; ++i) {
+    mbarrier_init(shared_address(s.full + i), 1);
+    mbarrier_init(shared_address(s.empty + i), 4);
+  }
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
 
 template <int kHeadDim>
 __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const __grid_constant__ Args a) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  extern __shared__ __align__(1024) std::uint8_t shared[];
-  __shared__ __align__(8) std::uint64_t full[kMaxRing], empty[kMaxRing];
-  __shared__ __align__(8) float x_scale[2 * kMaxXChunks];
-  __shared__ float square[kMaxXChunks];
-  __shared__ int stopped;
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = __shfl_sync(~0U, thread / 32, 0);
-  std::uint8_t* const staged = shared + a.ring * kChunkBytes;
-  const int x_area = a.x_chunks * kXChunkBytes;
-  std::uint8_t* const fixed = staged + 2 * x_area;
-  std::uint8_t* const tables = fixed + kFixedBytes;
-  const Ring ring{shared, full, empty};
-  const SharedParts parts{tables, tables + qkv_tiles(a)};
-  if (thread == 0) {
-    stopped = 0;
-    for (int i = 0; i < a.ring; ++i) {
-      mbarrier_init(shared_address(full + i), 1);
-      mbarrier_init(shared_address(empty + i), 4);
-    }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  }
-  for (int i = thread; i < 2 * x_area / 16; i += kThreads) {
-    reinterpret_cast<uint4*>(staged)[i] = make_uint4(0, 0, 0, 0);
-  }
-  const int blocks = static_cast<int>(gridDim.x);
-  for (int i = thread; i < qkv_tiles(a); i += kThreads) {
-    parts.qkv[i] = static_cast<std::uint8_t>(parts_of(i, a.hidden_chunks, qkv_tiles(a), blocks));
-  }
-  for (int i = thread; i < 2 * a.gate_tiles; i += kThreads) {
-    parts.gate_up[i] =
-        static_cast<std::uint8_t>(parts_of(i, a.hidden_chunks, 2 * a.gate_tiles, blocks));
-  }
+  fill_shared(a, thread);
   __syncthreads();
-  if (warp == kConsumerWarps) {
-    if (thread % 32 == 0) produce(a, ring, &stopped);
+  if (warp >= kConsumerWarps) {
+    fewer_registers<kProducerRegisters>();
+    if (thread == kConsumers) Producer{a}.run();
     return;
   }
-  // Right operand: 8 columns of N apart x_area bytes, core matrices along k 128 bytes.
-  const std::uint64_t descriptor = static_cast<std::uint64_t>(x_area >> 4) << 32 |
-                                   static_cast<std::uint64_t>(128 >> 4) << 16 |
-                                   static_cast<std::uint64_t>(shared_address(staged) >> 4);
-  const Consumer consumer{a,
-                          ring,
-                          {staged, x_scale, square, x_area},
-                          reinterpret_cast<float*>(fixed),
-                          descriptor,
-                          warp / 4,
-                          warp % 4,
-                          thread % 32};
-  const AttentionShared attention{reinterpret_cast<float*>(fixed + kSumsBytes),
-                                  reinterpret_cast<float2*>(fixed + kSumsBytes + kQueryBytes),
-                                  reinterpret_cast<float*>(staged)};
-  consume<kHeadDim>(a, consumer, parts, attention, &stopped);
+  more_registers<kConsumerRegisters>();
+  // Right operand: 8 columns of N apart the bytes of the x_chunks, core matrices along k 128 bytes.
+  const auto address = static_cast<std::uint64_t>(shared_address(staged_x(a)));
+  const auto apart = static_cast<std::uint64_t>(a.x_chunks * kXChunkBytes);
+  const std::uint64_t descriptor =
+      apart >> 4 << 32 | static_cast<std::uint64_t>(128 >> 4) << 16 | address >> 4;
+  consume<kHeadDim>(Consumer{a, descriptor, warp, warp / 4, warp % 4, thread % 32});
 #else
   __trap();
 #endif
@@ -451,7 +537,8 @@ Args shape_args(const DecodeModel& model) {
   a.hidden_chunks = chunks_of(model.hidden);
   a.o_chunks = chunks_of(model.heads * model.head_dim);
   a.down_chunks = chunks_of(model.intermediate);
-  a.subgroups = ceil_divide(model.heads / model.kv_heads, kHeadsPerItem);
+  a.group = model.heads / model.kv_heads;
+  a.subgroups = ceil_divide(a.group, kHeadsPerItem);
   return a;
 }
 
@@ -461,6 +548,8 @@ bool takes(const DecodeModel& m) {
   if (!positive || m.layers > kDecodeMaxLayers || m.hidden > kDecodeMaxHidden) return false;
   if (m.head_dim != 64 && m.head_dim != 128) return false;
   if (m.heads % m.kv_heads != 0 || m.heads / m.kv_heads > 2 * kHeadsPerItem) return false;
+  const Args a = shape_args(m);
+  if (qkv_tiles(a) > kMaxQkvTiles || 2 * a.gate_tiles > kMaxGateUpTiles) return false;
   return m.hidden % 16 == 0 && m.intermediate % 16 == 0;
 }
 
@@ -500,14 +589,16 @@ std::int64_t carve(const Args& a, const DecodePlan& plan, void* base, Workspace&
   Carver carver(base);
   const std::int64_t items = std::int64_t{a.model.kv_heads} * a.subgroups;
   const std::int64_t heads = items * plan.splits * kHeadsPerItem;
-  space.barrier = carver.take<std::uint32_t>(1);
   space.heads_done = carver.take<std::uint32_t>(1);
   space.best = carver.take<unsigned long long>(1);
-  space.residual = carver.take<std::int64_t>(a.model.hidden);
-  space.qkv = carver.take<float>(plan.qkv_parts * (a.q_tiles + 2 * a.kv_tiles) * kStreamRows);
-  space.gate_up = carver.take<float>(plan.gate_up_parts * 2 * a.gate_tiles * kStreamRows);
-  space.attended = carver.take<float>(heads * a.model.head_dim);
-  space.attended_scale = carver.take<float2>(heads);
+  space.stream = carver.take<unsigned long long>(a.model.hidden);
+  space.next_stream = carver.take<unsigned long long>(a.model.hidden);
+  if (a.step.number % 2 != 0) std::swap(space.stream, space.next_stream);
+  space.qkv = carver.take<std::uint32_t>(std::int64_t{plan.qkv_parts} * qkv_tiles(a) * kTileRows);
+  space.gate_up =
+      carver.take<std::uint32_t>(std::int64_t{plan.gate_up_parts} * 2 * a.gate_tiles * kTileRows);
+  space.attended = carver.take<std::uint32_t>(heads * a.model.head_dim);
+  space.attended_scale = carver.take<uint2>(heads);
   return carver.used();
 }
 
@@ -530,9 +621,7 @@ cudaError_t decode_plan(const DecodeModel& model, DecodePlan& plan) {
   const Args a = shape_args(model);
   const int items = model.kv_heads * a.subgroups;
   const int x_chunks = staged_chunks(a, blocks);
-  const int tables = a.q_tiles + 2 * a.kv_tiles + 2 * a.gate_tiles;
-  constexpr int kStatic = 1024;  // mbarriers, scales
-  const int rest = shared - kStatic - kFixedBytes - tables - 2 * x_chunks * kXChunkBytes;
+  const int rest = shared - kRingOffset - 2 * x_chunks * kXChunkBytes;
   plan.ring_chunks = std::min(kMaxRing, rest / kChunkBytes / kGroups * kGroups);
   if (blocks > kDecodeMaxBlocks || items > blocks || x_chunks > kMaxXChunks ||
       plan.ring_chunks < 2 * kGroups) {
@@ -540,9 +629,8 @@ cudaError_t decode_plan(const DecodeModel& model, DecodePlan& plan) {
   }
   plan.blocks = blocks;
   plan.x_chunks = x_chunks;
-  plan.shared_bytes =
-      plan.ring_chunks * kChunkBytes + 2 * x_chunks * kXChunkBytes + kFixedBytes + tables;
-  plan.qkv_parts = most_parts(a.q_tiles + 2 * a.kv_tiles, a.hidden_chunks, blocks);
+  plan.shared_bytes = kRingOffset + plan.ring_chunks * kChunkBytes + 2 * x_chunks * kXChunkBytes;
+  plan.qkv_parts = most_parts(qkv_tiles(a), a.hidden_chunks, blocks);
   plan.gate_up_parts = most_parts(2 * a.gate_tiles, a.hidden_chunks, blocks);
   plan.splits = blocks / items;
   Workspace space{};

@@ -25,20 +25,18 @@ __device__ __forceinline__ void mbarrier_expect(std::uint32_t barrier, int bytes
                "r"(bytes)
                : "memory");
 }
-__device__ __forceinline__ bool mbarrier_try_wait(std::uint32_t barrier, std::uint32_t parity) {
-  std::uint32_t done;
+// The loop is the PTX's: one of ours would be a divergent path to the compiler, which then runs the
+// wgmma behind it one by one.
+__device__ __forceinline__ void mbarrier_wait(std::uint32_t barrier, std::uint32_t parity) {
   asm volatile(
       "{.reg .pred p;\n"
-      "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p,[%1],%2;\n"
-      "selp.u32 %0,1,0,p;}"
-      : "=r"(done)
-      : "r"(barrier), "r"(parity)
+      "wait:\n"
+      "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p,[%0],%1;\n"
+      "@p bra done;\n"
+      "bra wait;\n"
+      "done:}" ::"r"(barrier),
+      "r"(parity)
       : "memory");
-  return done != 0;
-}
-__device__ __forceinline__ void mbarrier_wait(std::uint32_t barrier, std::uint32_t parity) {
-  while (!mbarrier_try_wait(barrier, parity)) {
-  }
 }
 
 // Global to shared memory; arrives at `barrier` with its bytes.
@@ -56,24 +54,30 @@ __device__ __forceinline__ void fence_proxy_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-__device__ __forceinline__ std::uint32_t load_acquire(const std::uint32_t* pointer) {
-  std::uint32_t value;
-  asm volatile("ld.acquire.gpu.global.u32 %0,[%1];" : "=r"(value) : "l"(pointer) : "memory");
-  return value;
-}
-__device__ __forceinline__ void add_release(std::uint32_t* pointer, std::uint32_t value) {
-  asm volatile("red.release.gpu.global.add.u32 [%0],%1;" ::"l"(pointer), "r"(value) : "memory");
-}
-
 // Of the first `kThreads` threads of the block, which is how the consumers leave the producer out.
 template <int kThreads>
 __device__ __forceinline__ void named_barrier() {
   asm volatile("bar.sync 1,%0;" ::"n"(kThreads) : "memory");
 }
 
+// Keeps what computes `value` before the wgmma_fence() that follows: registers written between it
+// and the wgmma would make the compiler put a fence of its own there, or run the wgmma one by one.
+__device__ __forceinline__ void wgmma_operand(std::uint32_t& value) {
+  asm volatile("" : "+r"(value)::"memory");
+}
 __device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
+// By all warps of a warpgroup.
+template <int kRegisters>
+__device__ __forceinline__ void more_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ __forceinline__ void fewer_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
 __device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
@@ -81,19 +85,31 @@ template <int kPending>
 __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
-// c [64 x 16] (+)= a [64 x 32] b [32 x 16]: a from registers, b by descriptor, E4M3 both.
-template <bool kAccumulate>
+// c [64 x 16] = a [64 x 32] b [32 x 16]: a from registers, b by descriptor, E4M3 both. Nothing
+// reads c, and the constraints say so: as inputs its registers would be live through the whole
+// kernel.
 __device__ __forceinline__ void wgmma_m64n16k32(float (&c)[8], std::uint32_t a0, std::uint32_t a1,
                                                 std::uint32_t a2, std::uint32_t a3,
                                                 std::uint64_t b) {
   asm volatile(
       "{.reg .pred p;\n"
-      "setp.ne.b32 p,%13,0;\n"
+      "setp.ne.b32 p,0,0;\n"
       "wgmma.mma_async.sync.aligned.m64n16k32.f32.e4m3.e4m3 "
       "{%0,%1,%2,%3,%4,%5,%6,%7},{%8,%9,%10,%11},%12,p,1,1;}"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3]), "=f"(c[4]), "=f"(c[5]), "=f"(c[6]),
+        "=f"(c[7])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
+}
+// c += a b
+__device__ __forceinline__ void wgmma_m64n16k32_add(float (&c)[8], std::uint32_t a0,
+                                                    std::uint32_t a1, std::uint32_t a2,
+                                                    std::uint32_t a3, std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n16k32.f32.e4m3.e4m3 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7},{%8,%9,%10,%11},%12,1,1,1;"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]), "+f"(c[4]), "+f"(c[5]), "+f"(c[6]),
         "+f"(c[7])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b), "n"(kAccumulate ? 1 : 0));
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 }
 
 // split_stream_word() in four instructions: the compiler makes two of the lop3.

@@ -9,13 +9,14 @@
 
 // One token through a whole Qwen3 (or Llama-family) model in one persistent kernel, for Hopper
 // (compute capability 9.0): one thread block an SM, each with a share of every matrix's chunks
-// (stream_layout.h), fetched ahead by a producer warp while the blocks meet at a grid barrier after
-// each of five phases a layer: qkv, attention, o, gate/up, down.
+// (stream_layout.h), fetched far ahead by a producer warp, keys and values of the cache among them.
+// Blocks hand each other activations in words that say themselves when they are complete
+// (src/kernels/cuda/decode_words.cuh): there is no barrier over the grid.
 //
 // Arithmetic: an activation is the sum of three E4M3 terms times a power of two shared by 256 (or
 // 128) neighbours; products with the weights' exact E4M3 codes run on the FP8 tensor cores, block
 // scales are applied in fp32. For y = W x, |y - exact| <= 2^-11 sum |w x|: closer than fp16
-// activations. The residual stream is fixed point (int64, steps of 2^-32, so that |x| < 2^31),
+// activations. The stream (the residual) is fixed point in steps of 2^-30, so that |x| < 2^26,
 // because integer sums do not depend on the order in which the blocks add to them; all other sums
 // have a fixed order. So the same inputs give the same bits in every run.
 namespace qf::cuda {
@@ -47,8 +48,8 @@ struct DecodeModel {
   DecodeMatrix lm_head;               // [vocab, hidden]
   const float* rope_cos;              // [context, head_dim / 2]
   const float* rope_sin;              // [context, head_dim / 2]
-  __nv_bfloat16* keys;                // [layers, context, kv_heads, head_dim]
-  __nv_bfloat16* values;              // [layers, context, kv_heads, head_dim]
+  __nv_bfloat16* keys;                // [layers, kv_heads, context, head_dim]
+  __nv_bfloat16* values;              // [layers, kv_heads, context, head_dim]
   std::int64_t context;
   DecodeLayer layer[kDecodeMaxLayers];
 };
@@ -58,7 +59,7 @@ struct DecodeStatus {
   std::uint32_t token;       // greedy choice: the first of the largest logits
   std::uint32_t non_finite;  // 0, or 1 + the phase (5 * layer + 0..4; the head last) that saw NaN
                              // or infinity first, in some block
-  std::uint32_t hung;  // 0, or 1 + the phase whose barrier a block gave up waiting at
+  std::uint32_t hung;        // 0, or 1 + the phase in which a block gave up waiting
   std::uint32_t reserved;
 };
 
@@ -84,14 +85,14 @@ struct DecodeStep {
   const std::uint32_t* token;  // device: the id to run; status->token of the step before may be it
   std::int64_t position;       // of that token: this many are cached before it
   float* logits;               // [vocab], or nullptr: not written
-  const std::uint32_t* allowed;    // bit per id that may be chosen [ceil(vocab / 32)]; nullptr: all
-  std::int64_t* hidden;            // nullptr, or [layers, hidden]: the stream after each layer, as
-                                   // fixed point, for comparing layer by layer
-  DecodeStatus* status;            // device
-  void* workspace;                 // plan.workspace_bytes, aligned to 256, zeroed before the first
-                                   // step and kept from step to step
-  std::uint32_t barriers_passed;   // 5 * layers * blocks * (steps run on this workspace), mod 2^32
-  std::int64_t spin_limit_cycles;  // a barrier that takes longer is a hang
+  const std::uint32_t* allowed;  // bit per id that may be chosen [ceil(vocab / 32)]; nullptr: all
+  float* hidden;                 // nullptr, or [layers, hidden]: the stream after each layer, for
+                                 // comparing layer by layer
+  DecodeStatus* status;          // device
+  void* workspace;               // plan.workspace_bytes, aligned to 256, zeroed before step 0 (and
+                                 // after a step that hung) and kept from step to step
+  std::uint32_t number;          // of the step on this workspace: 0, 1, 2, ...
+  std::int64_t spin_limit_cycles;  // waiting longer for a value is a hang
 };
 
 [[nodiscard]] cudaError_t decode_step(const DecodeModel& model, const DecodePlan& plan,
