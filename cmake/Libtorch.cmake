@@ -34,3 +34,13 @@ set_target_properties(torch::cpu PROPERTIES IMPORTED_LOCATION ${QF_TORCH_ROOT}/l
                                             INTERFACE_LINK_LIBRARIES torch::c10)
 # libtorch_cpu.so finds libcudart and libcupti by its own RPATH; the linker need not.
 target_link_options(torch::cpu INTERFACE -Wl,--allow-shlib-undefined)
+
+if(QF_CUDA)
+  add_library(torch::cuda SHARED IMPORTED)
+  set_target_properties(
+    torch::cuda
+    PROPERTIES IMPORTED_LOCATION ${QF_TORCH_ROOT}/lib/libtorch_cuda.so
+               INTERFACE_LINK_LIBRARIES "torch::cpu;${QF_TORCH_ROOT}/lib/libc10_cuda.so")
+  # Its kernels register themselves when it is loaded; no symbol of ours asks for it.
+  target_link_options(torch::cuda INTERFACE -Wl,--no-as-needed)
+endif()

@@ -16,7 +16,7 @@ shellcheck "${shells[@]}"
 echo "shellcheck: ${#shells[@]} files"
 
 # A build folder that is only configured: clang cannot read g++'s precompiled headers.
-cmake -S . -B build/lint -G Ninja -Wno-dev -DQF_TESTS=OFF -DQF_CUDA=OFF -DQF_USE_CCACHE=OFF \
+cmake -S . -B build/lint -G Ninja -Wno-dev -DQF_TESTS=OFF -DQF_USE_CCACHE=OFF \
   -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON >/dev/null
 mapfile -t sources < <(git ls-files 'src/*.cpp')
 printf '%s\0' "${sources[@]}" | xargs -0 -n 4 -P "$(nproc)" \

@@ -6,7 +6,9 @@
 #include <cmath>
 #include <limits>
 
+#include "cuda.h"
 #include "qwen3fp4/backend/cpu.h"
+#include "qwen3fp4/backend/emulated.h"
 #include "qwen3fp4/backend/reference.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/quant/parallel.h"
@@ -91,18 +93,44 @@ at::Tensor Backend::swiglu(const at::Tensor& gate, const at::Tensor& up) const {
 
 at::Tensor Backend::add(const at::Tensor& a, const at::Tensor& b) const { return a + b; }
 
+at::Tensor Backend::embed(const at::Tensor& ids_T, const WeightMatrix& weight) const {
+  return weight.gather_rows(ids_T);
+}
+
 const std::vector<std::string_view>& backend_names() {
-  static const std::vector<std::string_view> kNames{"reference", "cpu"};
+  static const std::vector<std::string_view> kNames =
+      no_cuda_reason().empty() ? std::vector<std::string_view>{"reference", "cpu", "cuda"}
+                               : std::vector<std::string_view>{"reference", "cpu"};
   return kNames;
 }
 
-std::string_view default_backend_name() { return "cpu"; }
+std::string_view default_backend_name() { return no_cuda_reason().empty() ? "cuda" : "cpu"; }
+
+ComputeDtype default_dtype(std::string_view backend) {
+  return backend == "cuda" ? ComputeDtype::kBF16 : ComputeDtype::kF32;
+}
+
+std::unique_ptr<Backend> make_backend(std::string_view name, ComputeDtype dtype) {
+  if (name == "cuda") {
+    if (!no_cuda_reason().empty()) {
+      fail(ExitCode::kUsage, "backend 'cuda': {}; this machine has {} (--backend)",
+           no_cuda_reason(), fmt::join(backend_names(), ", "));
+    }
+    return make_cuda_backend(dtype);
+  }
+  std::unique_ptr<Backend> backend;
+  if (name == "reference") backend = std::make_unique<ReferenceBackend>();
+  if (name == "cpu") backend = std::make_unique<CpuBackend>();
+  if (backend == nullptr) {
+    fail(ExitCode::kUsage, "unknown backend '{}': this build has {} (--backend)", name,
+         fmt::join(backend_names(), ", "));
+  }
+  if (dtype == ComputeDtype::kF32) return backend;
+  return std::make_unique<EmulatedBackend>(std::move(backend), dtype, LinearMode::kW4A16);
+}
 
 std::unique_ptr<Backend> make_backend(std::string_view name) {
-  if (name == "reference") return std::make_unique<ReferenceBackend>();
-  if (name == "cpu") return std::make_unique<CpuBackend>();
-  fail(ExitCode::kUsage, "unknown backend '{}': this build has {} (--backend)", name,
-       fmt::join(backend_names(), ", "));
+  return make_backend(name, default_dtype(name));
 }
 
 }  // namespace qf

@@ -118,6 +118,8 @@ ErrorScale linear_scale(const Operation& op, const at::Tensor& y, const Arithmet
   const auto partial_TO = at::hypot(root_of_squared_products(x_TI, *op.weight), y);
   ErrorScale scale{.rounding = partial_TO * (std::sqrt(2 * additions) * kUnitF32),
                    .quantisation = {}};
+  // Of an input and, in NF4, of the weight too.
+  if (arithmetics.tensor_cores) scale.rounding += partial_TO * (std::sqrt(2.0) * kUnitF16);
   std::vector<at::Tensor> noises_TO;
   if (arithmetics.quantised_activations && op.weight->format() == WeightFormat::kNvfp4) {
     const QuantisedActivations quantised(x_TI);
@@ -149,7 +151,7 @@ at::Tensor rope_rounding(const Operation& op) {
   return (x_THE.abs() * cos_T1E + partner * sin_T1E) * (2 * std::sqrt(2.0) * kUnitF32);
 }
 
-at::Tensor attention_rounding(const Operation& op) {
+at::Tensor attention_rounding(const Operation& op, bool tensor_cores) {
   const at::Tensor& q_THE = op.inputs[0];
   const at::Tensor& k_SKE = op.inputs[1];
   const at::Tensor& v_SKE = op.inputs[2];
@@ -161,8 +163,12 @@ at::Tensor attention_rounding(const Operation& op) {
   const auto visible_TK = longest_key_SK.narrow(0, k_SKE.size(0) - q_THE.size(0), q_THE.size(0));
   const auto largest_TH =
       q_THE.square().sum(-1).sqrt_() * visible_TK.repeat_interleave(group, 1) / std::sqrt(width);
-  const auto score_TH = largest_TH * (kUnitF32 * (std::sqrt(2 * width) + 1));
-  const auto weight_TH = at::expm1(score_TH * 2) + kUnitF32 * (std::sqrt(positions) + 6);
+  // With tensor cores q, k, v and the softmax's weights are off by up to bf16's unit each.
+  const double input = tensor_cores ? kUnitBF16 : 0;
+  const auto score_TH =
+      largest_TH * (kUnitF32 * (std::sqrt(2 * width) + 1) + std::sqrt(2.0) * input);
+  const auto weight_TH =
+      at::expm1(score_TH * 2) + (kUnitF32 * (std::sqrt(positions) + 6) + 2 * input);
   const auto magnitude_THE = ReferenceBackend().attention(q_THE, k_SKE, v_SKE.abs());
   return magnitude_THE * weight_TH.unsqueeze(-1) * std::sqrt(2.0);
 }
@@ -216,7 +222,7 @@ ErrorScale error_scale(const Operation& operation, const at::Tensor& y,
       scale.rounding = rope_rounding(operation);
       break;
     case OpKind::kAttention:
-      scale.rounding = attention_rounding(operation);
+      scale.rounding = attention_rounding(operation, arithmetics.tensor_cores);
       break;
     case OpKind::kSwiglu:
       scale.rounding = swiglu_rounding(operation, y);

@@ -13,6 +13,9 @@ struct Arithmetics {
   ComputeDtype b = ComputeDtype::kF32;
   // One side quantises the inputs of linears with NVFP4 weights to NVFP4, the other does not.
   bool quantised_activations = false;
+  // One side rounds the inputs of linears to fp16, and queries, keys, values and weights of the
+  // softmax to bf16, for tensor cores (the backend `cuda` with dtype bf16).
+  bool tensor_cores = false;
 };
 
 // How far two correct results of one operation may be apart, element by element (doc/ab_check.md

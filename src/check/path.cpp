@@ -8,6 +8,7 @@
 #include <span>
 #include <utility>
 
+#include "qwen3fp4/backend/hosted.h"
 #include "qwen3fp4/base/error.h"
 
 namespace qf {
@@ -96,9 +97,13 @@ std::vector<PathSpec> shipped_paths() {
 }
 
 std::unique_ptr<Backend> make_backend(const PathSpec& path) {
-  auto backend = make_backend(path.backend);
-  if (path.dtype == ComputeDtype::kF32 && path.linear == LinearMode::kW4A16) return backend;
-  return std::make_unique<EmulatedBackend>(std::move(backend), path.dtype, path.linear);
+  // On a GPU a dtype is the hardware's; in main memory it is emulated, as w4a4 is everywhere.
+  const bool hosted = path.backend == "cuda";
+  auto backend = make_backend(path.backend, hosted ? path.dtype : ComputeDtype::kF32);
+  if (hosted) backend = std::make_unique<HostedBackend>(std::move(backend));
+  const ComputeDtype rounded = hosted ? ComputeDtype::kF32 : path.dtype;
+  if (rounded == ComputeDtype::kF32 && path.linear == LinearMode::kW4A16) return backend;
+  return std::make_unique<EmulatedBackend>(std::move(backend), rounded, path.linear);
 }
 
 }  // namespace qf

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "qwen3fp4/backend/emulated.h"
+#include "qwen3fp4/check/path.h"
 #include "qwen3fp4/kernels/cpu/scale_tiles.h"
 #include "qwen3fp4/kernels/fp4.h"
 #include "qwen3fp4/kernels/views.h"
@@ -137,7 +138,8 @@ std::vector<ScaleCheckRow> scale_check(const Qwen3Model& model) {
   }
   check_tiles("lm_head", model.lm_head(), rows);
   for (const std::string_view name : backend_names()) {
-    for (auto& row : check_known_layers(*make_backend(name))) rows.push_back(std::move(row));
+    for (auto& row : check_known_layers(*make_backend(PathSpec{.backend = std::string(name)})))
+      rows.push_back(std::move(row));
   }
   return rows;
 }

@@ -80,6 +80,8 @@ void bind_limits(CLI::App& command, GenerateCommand& options) {
   command.add_flag("--ignore-eos", options.ignore_eos, "Do not stop at end tokens");
   add_choice(command, "--use-kvc", generator.use_kv_cache, {{"true", true}, {"false", false}},
              "false: run the whole sequence again for every token, for comparison");
+  add_choice(command, "--fused", generator.fused, {{"true", true}, {"false", false}},
+             "Decode in one kernel a token where device and model have one");
   add_choice(command, "--prefill", generator.prefill,
              {{"whole", PrefillMode::kWhole}, {"token", PrefillMode::kToken}},
              "Run the prompt whole, or token by token");
@@ -191,6 +193,7 @@ void GenerateCommand::run() {
   if (tokenizer == nullptr && !generator.stop.empty()) (void)loaded.folder.require_tokenizer();
   prepare(loaded);
   Generator run(loaded.model, tokenizer, generator);
+  spdlog::debug("decode: {}", run.decode_description());
   auto rows = nlohmann::json::array();
   const auto print_rows = [&] {
     if (!json || rows.empty()) return;

@@ -31,14 +31,23 @@ void bind_without_backend(CLI::App& command, ModelOptions& options) {
 
 void bind(CLI::App& command, ModelOptions& options) {
   bind_without_backend(command, options);
-  command.add_option("--backend", options.backend, "What computes: reference, cpu, ...")
+  command.add_option("--backend", options.backend, "What computes: reference, cpu, cuda")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command
+      .add_option("--dtype", options.dtype,
+                  "Precision of activations: fp32, bf16 (16-bit tensor cores), auto (bf16 on cuda)")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->type_name("NAME")
       ->capture_default_str();
 }
 
 LoadedModel load(const ModelOptions& options) {
   if (options.verbose) spdlog::set_level(spdlog::level::debug);
-  auto backend = make_backend(options.backend);
+  const ComputeDtype dtype = options.dtype == "auto"   ? default_dtype(options.backend)
+                             : options.dtype == "bf16" ? ComputeDtype::kBF16
+                                                       : ComputeDtype::kF32;
+  auto backend = make_backend(options.backend, dtype);
   set_parallel_threads(options.threads);
   auto folder = ModelFolder::open(options.folder);
   const auto show = progress_line("loading " + options.folder);

@@ -22,6 +22,7 @@ namespace qf::cli {
 struct ModelOptions {
   std::string folder{kDefaultModelFolder};
   std::string backend{default_backend_name()};
+  std::string dtype{"auto"};
   int threads = 0;  // 0: one a core
   bool verbose = false;
 };

@@ -7,23 +7,19 @@
 
 namespace qf {
 
-KvCache::KvCache(const ModelConfig& config, std::int64_t context) : context_(context) {
-  const std::vector<std::int64_t> shape{context, config.num_key_value_heads, config.head_dim};
-  QF_CHECK(context > 0 && checked_bytes({2 * config.num_hidden_layers, context,
-                                         config.num_key_value_heads, config.head_dim},
-                                        sizeof(float)) > 0,
+KvCache::KvCache(const ModelConfig& config, std::int64_t context, const at::TensorOptions& options)
+    : context_(context) {
+  const std::vector<std::int64_t> shape{config.num_hidden_layers, config.num_key_value_heads,
+                                        context, config.head_dim};
+  QF_CHECK(context > 0 && checked_bytes(shape, 2 * sizeof(float)) > 0,
            "a cache of {} tokens: expected a positive size that fits into memory (--context)",
            context);
-  for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    keys_.push_back(at::empty(shape, at::kFloat));
-    values_.push_back(at::empty(shape, at::kFloat));
-  }
+  keys_ = at::empty(shape, options);
+  values_ = at::empty(shape, options);
 }
 
 std::int64_t KvCache::bytes() const {
-  std::int64_t total = 0;
-  for (const at::Tensor& keys : keys_) total += 2 * static_cast<std::int64_t>(keys.nbytes());
-  return total;
+  return static_cast<std::int64_t>(keys_.nbytes() + values_.nbytes());
 }
 
 void KvCache::check_room(std::int64_t count) const {
@@ -38,10 +34,13 @@ std::pair<at::Tensor, at::Tensor> KvCache::store(std::int64_t layer, std::int64_
   QF_CHECK(first >= length_ && count <= context_ - first,
            "context full: position {} of a cache of {} tokens (--context)", first + count,
            context_);
-  const auto index = static_cast<std::size_t>(layer);
-  keys_[index].narrow(0, first, count).copy_(k_TKE);
-  values_[index].narrow(0, first, count).copy_(v_TKE);
-  return {keys_[index].narrow(0, 0, first + count), values_[index].narrow(0, 0, first + count)};
+  const auto upto = [&](const at::Tensor& all) {
+    return all.select(0, layer).narrow(1, 0, first + count).transpose(0, 1);
+  };
+  const std::pair cached{upto(keys_), upto(values_)};
+  cached.first.narrow(0, first, count).copy_(k_TKE);
+  cached.second.narrow(0, first, count).copy_(v_TKE);
+  return cached;
 }
 
 void KvCache::advance(std::int64_t count) {

@@ -72,9 +72,9 @@ Qwen3Model Qwen3Model::load(ModelConfig config, const DatReader& weights, const 
   const bool with_head = !config.tie_word_embeddings || loader.has("lm_head.weight");
   for_each_weight(config, with_head, [&](const WeightSpec& spec) {
     if (spec.kind == WeightKind::kNorm) {
-      norms.emplace(spec.name, loader.norm(spec));
+      norms.emplace(spec.name, loader.norm(spec).to(backend.device()));
     } else {
-      matrices.emplace(spec.name, loader.matrix(spec));
+      matrices.emplace(spec.name, backend.place(loader.matrix(spec)));
     }
   });
   loader.check_nothing_left();
@@ -113,6 +113,23 @@ Qwen3Model Qwen3Model::load(ModelConfig config, const DatReader& weights, const 
 Qwen3Model Qwen3Model::with_backend(const Backend& backend) const {
   Qwen3Model copy = *this;
   copy.backend_ = &backend;
+  const auto place = [&](WeightMatrix& weight) { weight = backend.place(std::move(weight)); };
+  const auto move = [&](at::Tensor& norm) {
+    if (norm.defined()) norm = norm.to(backend.device());
+  };
+  place(*copy.embed_tokens_);
+  for (DecoderLayer& layer : copy.layers_) {
+    for (WeightMatrix* weight : {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj,
+                                 &layer.gate_proj, &layer.up_proj, &layer.down_proj}) {
+      place(*weight);
+    }
+    for (at::Tensor* norm :
+         {&layer.input_layernorm, &layer.q_norm, &layer.k_norm, &layer.post_attention_layernorm}) {
+      move(*norm);
+    }
+  }
+  move(copy.norm_);
+  if (copy.lm_head_) place(*copy.lm_head_);
   return copy;
 }
 
@@ -134,12 +151,14 @@ ForwardPass::ForwardPass(const Qwen3Model& model, std::span<const std::int64_t> 
   }
   std::tie(cos_, sin_) =
       rope_tables(model.config_, model.inv_freq_, first, static_cast<std::int64_t>(tokens.size()));
+  cos_ = cos_.to(model.backend_->device());
+  sin_ = sin_.to(model.backend_->device());
 }
 
 at::Tensor ForwardPass::embed() const {
   const auto ids =
       at::tensor(c10::ArrayRef<std::int64_t>(tokens_.data(), tokens_.size()), at::kLong);
-  const auto x_TD = model_.embed_tokens_->gather_rows(ids);
+  const auto x_TD = model_.backend_->embed(ids, *model_.embed_tokens_);
   return tap_ ? tap_("model.embed_tokens", x_TD) : x_TD;
 }
 

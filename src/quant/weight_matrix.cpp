@@ -19,11 +19,22 @@ std::string describe(const at::Tensor& t) {
   return fmt::format("{} {}", at::toString(t.scalar_type()), shape_text(t.sizes().vec()));
 }
 
-// The contiguous CPU tensor that the views point into.
+// The contiguous tensor that the views point into.
 at::Tensor stored(const at::Tensor& t, const char* what) {
-  QF_CHECK(t.defined() && t.device().is_cpu() && t.layout() == at::kStrided,
-           "{}: expected a dense tensor in main memory, got another kind", what);
+  QF_CHECK(
+      t.defined() && (t.device().is_cpu() || t.device().is_cuda()) && t.layout() == at::kStrided,
+      "{}: expected a dense tensor in main memory or on a CUDA device, got another kind", what);
   return t.detach().contiguous();
+}
+
+void check_one_device(const at::Tensor& a, const at::Tensor& b) {
+  QF_CHECK(a.device() == b.device(), "weight: expected all its tensors on {}, found one on {}",
+           a.device().str(), b.device().str());
+}
+
+void check_global_scale(float global_scale) {
+  QF_CHECK(std::isfinite(global_scale) && global_scale > 0.0F,
+           "NVFP4 tensor scale: expected a finite number above 0, got {}", global_scale);
 }
 
 // Rows threaded together: enough work to pay for waking a thread.
@@ -67,8 +78,8 @@ WeightMatrix WeightMatrix::nvfp4(at::Tensor codes, at::Tensor scales, float glob
                w.scales_.size(0) == w.out_features_ && w.scales_.size(1) == blocks,
            "NVFP4 scales: expected u8 (E4M3) or f32 [{}, {}], got {}", w.out_features_, blocks,
            describe(w.scales_));
-  QF_CHECK(std::isfinite(global_scale) && global_scale > 0.0F,
-           "NVFP4 tensor scale: expected a finite number above 0, got {}", global_scale);
+  check_global_scale(global_scale);
+  check_one_device(w.values_, w.scales_);
   w.block_ = kNvfp4Block;
   w.global_scale_ = global_scale;
   return w;
@@ -102,6 +113,37 @@ WeightMatrix WeightMatrix::nf4(at::Tensor codes, at::Tensor absmax, at::Tensor c
            describe(w.scales_));
   QF_CHECK(w.code_book_.scalar_type() == at::kFloat && w.code_book_.numel() == 16,
            "NF4 quant_map: expected 16 f32 numbers, got {}", describe(w.code_book_));
+  check_one_device(w.values_, w.scales_);
+  check_one_device(w.values_, w.code_book_);
+  return w;
+}
+
+WeightMatrix WeightMatrix::nvfp4_stream(at::Tensor chunks, float global_scale,
+                                        std::int64_t out_features, std::int64_t in_features) {
+  WeightMatrix w;
+  w.format_ = WeightFormat::kNvfp4;
+  w.values_ = stored(chunks, "NVFP4 chunks");
+  QF_CHECK(w.values_.scalar_type() == at::kByte && w.values_.device().is_cuda() &&
+               out_features > 0 && in_features > 0 && in_features % kNvfp4Block == 0,
+           "NVFP4 chunks: expected u8 on a CUDA device for a weight whose width is a multiple of "
+           "{}, got {} for [{}, {}]",
+           kNvfp4Block, describe(w.values_), out_features, in_features);
+  check_global_scale(global_scale);
+  w.out_features_ = out_features;
+  w.in_features_ = in_features;
+  w.block_ = kNvfp4Block;
+  w.global_scale_ = global_scale;
+  w.streamed_ = true;
+  return w;
+}
+
+WeightMatrix WeightMatrix::to(at::Device device) const {
+  if (this->device() == device) return *this;
+  QF_CHECK(!streamed_, "a weight in the stream layout stays on {}", this->device().str());
+  WeightMatrix w = *this;
+  w.values_ = values_.to(device);
+  if (scales_.defined()) w.scales_ = scales_.to(device);
+  if (code_book_.defined()) w.code_book_ = code_book_.to(device);
   return w;
 }
 
@@ -130,7 +172,7 @@ std::int64_t WeightMatrix::bytes() const {
 }
 
 Nvfp4View WeightMatrix::nvfp4_view() const {
-  assert(format_ == WeightFormat::kNvfp4);
+  assert(format_ == WeightFormat::kNvfp4 && !streamed_);
   const bool e4m3 = scales_.scalar_type() == at::kByte;
   return {.codes = values_.const_data_ptr<std::uint8_t>(),
           .scales_e4m3 = e4m3 ? scales_.const_data_ptr<std::uint8_t>() : nullptr,
@@ -153,6 +195,8 @@ Nf4View WeightMatrix::nf4_view() const {
 at::Tensor WeightMatrix::dequantize_rows(std::int64_t first, std::int64_t count) const {
   QF_CHECK(first >= 0 && count >= 0 && first <= out_features_ - count,
            "rows: expected a range within {}, got {} from {}", out_features_, count, first);
+  QF_CHECK(device().is_cpu(), "rows: expected a weight in main memory, found it on {}",
+           device().str());
   if (format_ != WeightFormat::kNvfp4 && format_ != WeightFormat::kNf4) {
     return values_.narrow(0, first, count).to(at::kFloat);
   }

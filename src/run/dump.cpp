@@ -32,7 +32,7 @@ void dump(const Qwen3Model& model, std::span<const std::int64_t> ids, NameFilter
     fail(ExitCode::kUsage, "the prompt (--prompt, --ids): expected 1 to {} tokens, got {}",
          model.config().max_position_embeddings, count);
   }
-  KvCache cache(model.config(), count);
+  KvCache cache(model.config(), count, model.backend().cache_options());
   std::vector<std::pair<std::string, at::Tensor>> outputs;
   const auto keep = [&](std::string_view module, const at::Tensor& output) {
     outputs.emplace_back(module, output.to(at::kCPU, at::kFloat).contiguous());

@@ -86,8 +86,24 @@ Generator::Generator(const Qwen3Model& model, const Tokenizer* tokenizer, Genera
       tokenizer_(tokenizer),
       options_(std::move(options)),
       sampler_(options_.sampling, allowed_ids(model, tokenizer)),
-      cache_(model.config(), options_.context) {
+      cache_(model.config(), options_.context, model.backend().cache_options()) {
   sequence_.reserve(static_cast<std::size_t>(options_.context) + 1);
+  if (!options_.fused) {
+    why_not_fused_ = "not asked for";
+  } else if (!options_.use_kv_cache) {
+    why_not_fused_ = "there is no KV cache";
+  } else {
+    fused_ = FusedDecoder::make(model, cache_, allowed_ids(model, tokenizer), why_not_fused_);
+  }
+}
+
+std::string Generator::decode_description() const {
+  return fused_ != nullptr ? "one kernel a token"
+                           : fmt::format("operation by operation ({})", why_not_fused_);
+}
+
+bool Generator::greedy() const {
+  return options_.sampling.temperature == 0 && options_.sampling.repetition_penalty == 1.0;
 }
 
 void Generator::append(std::span<const std::int64_t> ids) {
@@ -114,21 +130,49 @@ at::Tensor Generator::forward_pending() {
   return hidden_1D;
 }
 
+// One token; leaves its logits or, where nothing else is asked for, its greedy choice.
+void Generator::run_pending_fused() {
+  const std::int64_t first = cache_.length();
+  const auto result = fused_->step(sequence_.back(), /*ahead=*/greedy());
+  if (!result.finite) refuse_non_finite(first);
+  logits_ = at::Tensor();
+  choice_.reset();
+  if (greedy()) {
+    choice_ = result.token;
+  } else {
+    logits_ = fused_->logits().cpu();
+  }
+}
+
 // Runs the tokens that the cache does not hold and leaves the last one's logits. Returns how many.
 std::int64_t Generator::run_pending() {
   if (!options_.use_kv_cache) cache_.truncate(0);
   const std::int64_t first = cache_.length();
+  const std::int64_t pending = static_cast<std::int64_t>(sequence_.size()) - first;
+  if (fused_ != nullptr && pending == 1) {
+    run_pending_fused();
+    return pending;
+  }
   const at::Tensor hidden_TD = forward_pending();
+  choice_.reset();
   logits_ = model_.logits(hidden_TD.narrow(0, hidden_TD.size(0) - 1, 1))
                 .to(at::kCPU, at::kFloat)
                 .contiguous();
-  if (all_finite(last_logits())) return cache_.length() - first;
+  if (!all_finite(last_logits())) refuse_non_finite(first);
+  return pending;
+}
+
+void Generator::refuse_non_finite(std::int64_t first) {
   const auto tokens = std::span<const std::int64_t>(sequence_);
   const auto found = find_non_finite(model_, cache_, tokens, first);
   fail(ExitCode::kNonFinite,
        "non-finite logits at position {}: {} is the first module whose output is not finite, at "
        "position {}; check its scales (qwen3fp4 inspect)",
        sequence_.size() - 1, found.module, found.position);
+}
+
+std::int64_t Generator::choose() {
+  return choice_ ? *choice_ : sampler_.sample(last_logits(), sequence_);
 }
 
 std::span<const float> Generator::last_logits() const {
@@ -166,7 +210,7 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
   answer.timing.prefill_tokens = run_pending();
   answer.timing.prefill_seconds = watch.lap();
   for (;;) {
-    const std::int64_t id = sampler_.sample(last_logits(), sequence_);
+    const std::int64_t id = choose();
     sequence_.push_back(id);
     answer.ids.push_back(id);
     std::string shown;
@@ -181,6 +225,7 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
     on_token(id, shown);
     if (reason) {
       answer.stop_reason = *reason;
+      if (!logits_.defined()) logits_ = fused_->logits().cpu();
       answer.logits_hash = fnv1a(last_logits());
       return answer;
     }

@@ -24,7 +24,9 @@ constexpr std::int64_t kChunkRows = 64;
 class Scorer {
  public:
   Scorer(const Qwen3Model& model, std::string_view role, std::int64_t context)
-      : model_(model), role_(role), cache_(model.config(), context) {}
+      : model_(model),
+        role_(role),
+        cache_(model.config(), context, model.backend().cache_options()) {}
 
   void run(std::span<const std::int64_t> window) {
     window_ = window;

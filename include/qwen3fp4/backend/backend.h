@@ -29,6 +29,16 @@ class Backend {
   // One line for --verbose: which kernels run here and why.
   [[nodiscard]] virtual std::string description() const = 0;
 
+  // Where activations and weights are.
+  [[nodiscard]] virtual at::Device device() const { return at::kCPU; }
+  // `weight` as this backend's linear() and embed() read it best: on device(), perhaps in another
+  // layout. A weight that is there already comes back as it is.
+  [[nodiscard]] virtual WeightMatrix place(WeightMatrix weight) const { return weight; }
+  // Type and device of cached keys and values.
+  [[nodiscard]] virtual at::TensorOptions cache_options() const { return at::kFloat; }
+
+  // f32 [T, I]: the rows of `weight` that `ids` (i64 [T] in main memory) name.
+  [[nodiscard]] virtual at::Tensor embed(const at::Tensor& ids_T, const WeightMatrix& weight) const;
   // x_TI times the transposed weight [O, I].
   [[nodiscard]] virtual at::Tensor linear(const at::Tensor& x_TI,
                                           const WeightMatrix& weight) const = 0;
@@ -39,7 +49,7 @@ class Backend {
   [[nodiscard]] virtual at::Tensor apply_rope(const at::Tensor& x_THE, const at::Tensor& cos_TE,
                                               const at::Tensor& sin_TE) const;
   // Causal attention of the last T of S positions, scaled by 1/sqrt(E); query head h reads
-  // key/value head h / (H/K). Returns [T, H, E].
+  // key/value head h / (H/K). k and v are of the cache's type. Returns [T, H, E].
   [[nodiscard]] virtual at::Tensor attention(const at::Tensor& q_THE, const at::Tensor& k_SKE,
                                              const at::Tensor& v_SKE) const;
   // silu(gate) * up
@@ -48,8 +58,16 @@ class Backend {
   [[nodiscard]] virtual at::Tensor add(const at::Tensor& a, const at::Tensor& b) const;
 };
 
+// kF32: every result as exact as fp32 sums make it. kBF16: in the precision that 16-bit tensor
+// cores have, for speed where the hardware has them (cuda), rounded to it elsewhere (emulated.h).
+enum class ComputeDtype { kF32, kBF16 };
+// kBF16 on cuda, else kF32.
+[[nodiscard]] ComputeDtype default_dtype(std::string_view backend);
+
 // Throws (exit code 2), listing backend_names(), for an unknown name.
+[[nodiscard]] std::unique_ptr<Backend> make_backend(std::string_view name, ComputeDtype dtype);
 [[nodiscard]] std::unique_ptr<Backend> make_backend(std::string_view name);
+// What this build has on this machine: `cuda` only where a GPU can be used.
 [[nodiscard]] const std::vector<std::string_view>& backend_names();
 // The fastest that this machine supports.
 [[nodiscard]] std::string_view default_backend_name();

@@ -10,7 +10,6 @@
 
 namespace qf {
 
-enum class ComputeDtype { kF32, kBF16 };
 // kW4A16: activations as they are. kW4A4: a linear with an NVFP4 weight quantises its input to
 // NVFP4 first, as block-scaled FP4 tensor cores need it: block scales amax/6, under a tensor scale
 // of each token's own, so that no token depends on which others run beside it.
@@ -33,6 +32,15 @@ class EmulatedBackend final : public Backend {
       : inner_(std::move(inner)), dtype_(dtype), linear_mode_(linear_mode) {}
   [[nodiscard]] std::string_view name() const override { return inner_->name(); }
   [[nodiscard]] std::string description() const override;
+  [[nodiscard]] at::Device device() const override { return inner_->device(); }
+  [[nodiscard]] WeightMatrix place(WeightMatrix weight) const override {
+    return inner_->place(std::move(weight));
+  }
+  [[nodiscard]] at::TensorOptions cache_options() const override { return inner_->cache_options(); }
+  [[nodiscard]] at::Tensor embed(const at::Tensor& ids_T,
+                                 const WeightMatrix& weight) const override {
+    return inner_->embed(ids_T, weight);
+  }
   [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,
                                   const WeightMatrix& weight) const override;
   [[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight,

@@ -49,14 +49,15 @@ inline constexpr std::array<std::string_view, 4> kLayerNorms{
 // backend: what differs between them is behind Backend.
 class Qwen3Model {
  public:
-  // Every weight of the inventory exactly once; gaps, leftovers and wrong shapes are refused by
-  // name. Peak memory: the file's tensors plus one.
-  // `progress` gets (bytes read, bytes in all).
+  // Every weight of the inventory exactly once, placed where `backend` reads it as soon as it is
+  // read; gaps, leftovers and wrong shapes are refused by name. Peak memory: the file's tensors
+  // plus one. `progress` gets (bytes read, bytes in all).
   [[nodiscard]] static Qwen3Model load(
       ModelConfig config, const DatReader& weights, const Backend& backend,
       const std::function<void(std::int64_t, std::int64_t)>& progress = {});
 
-  // The same weights (shared, not copied) computed by another backend, which must outlive the copy.
+  // The same weights computed by another backend, which must outlive the copy. Shared where they
+  // are on its device already, else copied there.
   [[nodiscard]] Qwen3Model with_backend(const Backend& backend) const;
   // Exchanges one weight of a layer for another of its shape; `module` as in "mlp.gate_proj". For
   // fault injection.

@@ -23,8 +23,18 @@ class WeightMatrix {
   [[nodiscard]] static WeightMatrix nf4(at::Tensor codes, at::Tensor absmax, at::Tensor code_book,
                                         std::int64_t out_features, std::int64_t in_features,
                                         std::int64_t block);
+  // NVFP4 with E4M3 scales as Hopper's kernels stream it (kernels/cuda/stream_layout.h): chunks u8
+  // [stream_bytes(out, in)] on a CUDA device, which only that device's backend reads.
+  [[nodiscard]] static WeightMatrix nvfp4_stream(at::Tensor chunks, float global_scale,
+                                                 std::int64_t out_features,
+                                                 std::int64_t in_features);
   // f32, f16 or bf16 [out, in].
   [[nodiscard]] static WeightMatrix dense(at::Tensor values);
+  // All tensors of a weight are on one device; this one's copied to another (shared when they are
+  // there already). Not for the stream layout.
+  [[nodiscard]] WeightMatrix to(at::Device device) const;
+  [[nodiscard]] at::Device device() const { return values_.device(); }
+  [[nodiscard]] bool streamed() const { return streamed_; }
 
   [[nodiscard]] WeightFormat format() const { return format_; }
   [[nodiscard]] std::int64_t out_features() const { return out_features_; }
@@ -32,7 +42,7 @@ class WeightMatrix {
   // Bytes a forward reads: codes, scales, tables.
   [[nodiscard]] std::int64_t bytes() const;
 
-  // Only for the matching format (an assert otherwise).
+  // Only for the matching format, not streamed (an assert otherwise). The pointers are device().
   [[nodiscard]] Nvfp4View nvfp4_view() const;
   [[nodiscard]] Nf4View nf4_view() const;
   [[nodiscard]] const at::Tensor& dense_values() const { return values_; }
@@ -43,7 +53,7 @@ class WeightMatrix {
   [[nodiscard]] float global_scale() const { return global_scale_; }
 
   // f32 [count, in]: rows [first, first + count) as the formula of the format gives them. Not to be
-  // written into: of an f32 weight it is the weight itself.
+  // written into: of an f32 weight it is the weight itself. In main memory only, as gather_rows().
   [[nodiscard]] at::Tensor dequantize_rows(std::int64_t first, std::int64_t count) const;
   [[nodiscard]] at::Tensor dequantize() const { return dequantize_rows(0, out_features_); }
   // f32 [n, in]: the rows that `ids` (i64 [n]) name, for embeddings.
@@ -59,6 +69,7 @@ class WeightMatrix {
   at::Tensor code_book_;  // NF4
   std::int64_t block_ = 0;
   float global_scale_ = 1.0F;
+  bool streamed_ = false;
 };
 
 }  // namespace qf

@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "qwen3fp4/model/fused_decoder.h"
 #include "qwen3fp4/model/kv_cache.h"
 #include "qwen3fp4/model/qwen3_model.h"
 #include "qwen3fp4/run/sampler.h"
@@ -30,6 +32,7 @@ struct GeneratorOptions {
   std::int64_t max_new_tokens = 256;     // per answer
   std::int64_t context = 0;              // tokens that the KV cache holds
   bool use_kv_cache = true;              // false: every token replays the whole sequence
+  bool fused = true;                     // decode in one kernel a token where there is one
   PrefillMode prefill = PrefillMode::kWhole;
 };
 
@@ -70,11 +73,17 @@ class Generator {
 
   [[nodiscard]] const std::vector<std::int64_t>& sequence() const { return sequence_; }
   [[nodiscard]] const KvCache& cache() const { return cache_; }
+  // How tokens are decoded, for --verbose: "one kernel a token", or why not.
+  [[nodiscard]] std::string decode_description() const;
 
  private:
   void append(std::span<const std::int64_t> ids);
   std::int64_t run_pending();
+  void run_pending_fused();
   [[nodiscard]] at::Tensor forward_pending();
+  [[nodiscard]] bool greedy() const;
+  [[nodiscard]] std::int64_t choose();
+  [[noreturn]] void refuse_non_finite(std::int64_t first);
   [[nodiscard]] std::span<const float> last_logits() const;
   [[nodiscard]] std::int64_t pending_bytes() const;
   [[nodiscard]] bool is_end_token(std::int64_t id) const;
@@ -86,8 +95,12 @@ class Generator {
   GeneratorOptions options_;
   Sampler sampler_;
   KvCache cache_;
+  std::unique_ptr<FusedDecoder> fused_;
+  std::string why_not_fused_;
   std::vector<std::int64_t> sequence_;  // the cache holds its first cache_.length() tokens
-  at::Tensor logits_;                   // f32 [1, vocab] on the CPU, of the last token
+  // Of the last token: logits f32 [1, vocab] in main memory, or the greedy choice alone.
+  at::Tensor logits_;
+  std::optional<std::int64_t> choice_;
 };
 
 }  // namespace qf

@@ -23,7 +23,7 @@ inline constexpr int kMaxHeadDim = 128;
 inline constexpr int kMaxQkvTiles = 192;
 inline constexpr int kMaxGateUpTiles = 832;
 inline constexpr int kMaxOTiles = kDecodeMaxHidden / 64;
-inline constexpr int kMinSplit = 64;  // cached tokens worth a block of their own
+inline constexpr int kMinSplit = 48;  // cached tokens worth a block of their own
 inline constexpr int kTileRows = static_cast<int>(kStreamRows);
 inline constexpr int kChunkCols = static_cast<int>(kStreamCols);
 inline constexpr int kChunkBytes = static_cast<int>(kStreamChunkBytes);
@@ -46,8 +46,24 @@ struct Workspace {
   unsigned long long* best;   // greedy choice so far
 };
 
+// DecodeModel without its layers.
+struct ModelArgs {
+  std::int32_t layers, hidden, intermediate, heads, kv_heads, head_dim, vocab;
+  float rms_norm_eps;
+  const __nv_bfloat16* embed_tokens;
+  const float* norm;
+  DecodeMatrix lm_head;
+  const float* rope_cos;
+  const float* rope_sin;
+  __nv_bfloat16* keys;
+  __nv_bfloat16* values;
+  std::int64_t context;
+};
+
+// What every phase needs: each block copies it to shared memory, for the constant cache is too
+// small to keep it from phase to phase.
 struct Args {
-  DecodeModel model;
+  ModelArgs model;
   DecodeStep step;
   Workspace space;
   std::int32_t ring, x_chunks, splits;
@@ -56,6 +72,11 @@ struct Args {
   std::int32_t hidden_chunks, o_chunks, down_chunks;
   std::int32_t group;      // query heads of one key/value head
   std::int32_t subgroups;  // items of one key/value head
+};
+
+struct LaunchArgs {
+  Args args;
+  DecodeLayer layer[kDecodeMaxLayers];
 };
 
 // A block's chunks of each type of phase.
@@ -145,8 +166,10 @@ QF_HD constexpr int adds_of(int tile, int chunks_per_tile, int tiles, int blocks
 }
 
 // The matrix that a tile of a phase belongs to, and the tile's number in it.
-__device__ __forceinline__ const DecodeMatrix& matrix_of(const Args& a, const Phase& p, int& tile) {
-  const DecodeLayer& layer = a.model.layer[p.layer < a.model.layers ? p.layer : 0];
+__device__ __forceinline__ const DecodeMatrix& matrix_of(const LaunchArgs& launch, const Phase& p,
+                                                         int& tile) {
+  const Args& a = launch.args;
+  const DecodeLayer& layer = launch.layer[p.layer < a.model.layers ? p.layer : 0];
   switch (p.type) {
     case kQkv:
       if (tile < a.q_tiles) return layer.q;
@@ -242,9 +265,10 @@ struct SharedState {
   float2 rotation[kMaxHeadDim / 2];                  // cosine and sine at the step's position
   float2 head_scale[kConsumerWarps][kHeadsPerItem];  // of attention: maximum, sum of exp
   __nv_bfloat16 newest[2][kMaxHeadDim];              // key and value of the step's token
-  float x_scale[2 * kMaxXChunks];                    // of each half of a staged chunk
+  float x_scale[kMaxXChunks];                        // of each staged chunk
   float square[kMaxXChunks];                         // sums of squares of the stream
   LayerTable layers[kDecodeMaxLayers];
+  Args args;
   AttentionShare share;
   ChunkRange ranges[kHead + 1];
   std::uint32_t arrived[kPassTiles][4];  // bit per warpgroup that has left its sums
@@ -280,6 +304,13 @@ struct RingPlace {
     }
   }
 };
+
+// 2^x within 2^-22 of itself, below 2^-126 zero.
+__device__ __forceinline__ float power_of_two(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 __device__ __forceinline__ float warp_sum(float value) {
   for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(~0U, value, offset);

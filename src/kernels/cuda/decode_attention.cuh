@@ -31,35 +31,67 @@ __device__ __forceinline__ void clear_sums(const Args& a, int thread) {
   }
 }
 
-// A warp's head of q, k or v, head_dim / 32 neighbours a lane.
+// What a warp prepares: 0..3 a query each, 4 the key and 5 the value of the step's token, for the
+// split that ends with it. head_dim / 32 neighbours a lane.
 template <int kHeadDim>
 struct Head {
   static constexpr int kOwn = kHeadDim / 32;
   float v[kOwn];
+  bool exists;
 
-  float weight[kOwn];  // of the head's norm
-
-  // From the qkv phase, once it is there.
-  __device__ __forceinline__ void load(const Args& a, const Phase& p, const float* norm, int row,
-                                       int lane) {
+  // From the qkv phase, once it is there; then RMS norm over the head (when the model has one) and
+  // RoPE, feature i with feature i + E/2. Values are left as they are.
+  __device__ __forceinline__ void load(const Args& a, const Phase& p, int warp, int lane) {
+    const AttentionShare& share = shared_state().share;
+    const bool query = warp < kHeadsPerItem;
+    const bool value = warp == kHeadsPerItem + 1;
+    const int in_group = share.subgroup * kHeadsPerItem + warp;
+    exists = query ? in_group < a.group : share.has_newest && warp < kHeadsPerItem + 2;
+    if (!exists) return;
+    const int tile = query ? 0 : (value ? a.q_tiles + a.kv_tiles : a.q_tiles);
+    const int head = query ? share.kv_head * a.group + in_group : share.kv_head;
+    const int first = tile * kTileRows + head * kHeadDim + lane * kOwn;
+    const float* const norm = value ? nullptr : shared_state().layers[p.layer].norm[query ? 2 : 3];
+    float weight[kOwn];
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) weight[i] = norm != nullptr ? norm[lane * kOwn + i] : 1.0F;
+    load_rows(a, p, first);
+    if (norm != nullptr) {
+      float squares = 0;
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) squares = fmaf(v[i], v[i], squares);
+      const float mean = warp_sum(squares) / static_cast<float>(kHeadDim);
+      const float inverse = 1.0F / sqrtf(mean + a.model.rms_norm_eps);
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) v[i] = v[i] * inverse * weight[i];
+    }
+    if (value) return;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const float2 turn = shared_state().rotation[(lane * kOwn + i) % (kHeadDim / 2)];
+      const float other = __shfl_xor_sync(~0U, v[i], 16);
+      v[i] = v[i] * turn.x + (lane < 16 ? -other : other) * turn.y;
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void load_rows(const Args& a, const Phase& p, int first) {
     const std::uint32_t tag = tag_of(a, p.layer);
     const std::int64_t stride = std::int64_t{qkv_tiles(a)} * kTileRows;
-    const int first = row + lane * kOwn;
     const int parts = shared_state().qkv_parts[first / kTileRows];
+    const auto* source = a.space.qkv + first;
     Patience patience{a, p.number - 1};
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) v[i] = 0;
-    for (int part = 0; part < parts; ++part) {
-      const auto* const source =
-          reinterpret_cast<const uint2*>(a.space.qkv + part * stride + first);
+    for (int part = 0; part < parts; ++part, source += stride) {
       uint2 words[kOwn / 2];
       bool ready = true;
       do {
         ready = true;
 #pragma unroll
-        for (int i = 0; i < kOwn / 2; ++i) words[i] = load_relaxed(source + i);
+        for (int i = 0; i < kOwn / 2; ++i) {
+          words[i] = load_relaxed(reinterpret_cast<const uint2*>(source) + i);
+        }
 #pragma unroll
         for (int i = 0; i < kOwn / 2; ++i) ready = ready && has_tag(words[i], tag);
       } while (!ready && patience.more());
@@ -70,66 +102,24 @@ struct Head {
       }
     }
   }
-  // RMS norm over the head (when the model has one), then RoPE: feature i with feature i + E/2.
-  __device__ __forceinline__ void norm_and_rotate(const Args& a, bool normed, int lane) {
-    if (normed) {
-      float squares = 0;
-#pragma unroll
-      for (int i = 0; i < kOwn; ++i) squares = fmaf(v[i], v[i], squares);
-      const float inverse =
-          1.0F / sqrtf(warp_sum(squares) / static_cast<float>(kHeadDim) + a.model.rms_norm_eps);
-#pragma unroll
-      for (int i = 0; i < kOwn; ++i) v[i] = v[i] * inverse * weight[i];
-    }
-#pragma unroll
-    for (int i = 0; i < kOwn; ++i) {
-      const float2 turn = shared_state().rotation[(lane * kOwn + i) % (kHeadDim / 2)];
-      const float other = __shfl_xor_sync(~0U, v[i], 16);
-      v[i] = v[i] * turn.x + (lane < 16 ? -other : other) * turn.y;
-    }
-  }
 };
-
-// Warps 0..3 take the queries, warp 4 the key and warp 5 the value of the step's token, for the
-// split that ends with it.
-template <int kHeadDim>
-__device__ __forceinline__ bool load_heads(const Args& a, const Phase& p, Head<kHeadDim>& head,
-                                           int warp, int lane) {
-  const AttentionShare& share = shared_state().share;
-  const LayerTable& layer = shared_state().layers[p.layer];
-  const float* const norm = layer.norm[warp < kHeadsPerItem ? 2 : 3];
-  if (warp < kHeadsPerItem) {
-    const int in_group = share.subgroup * kHeadsPerItem + warp;
-    if (in_group >= a.group) return false;
-    head.load(a, p, norm, (share.kv_head * a.group + in_group) * kHeadDim, lane);
-    head.norm_and_rotate(a, norm != nullptr, lane);
-    return true;
-  }
-  if (!share.has_newest || warp >= kHeadsPerItem + 2) return false;
-  const bool key = warp == kHeadsPerItem;
-  const int tile = key ? a.q_tiles : a.q_tiles + a.kv_tiles;
-  head.load(a, p, norm, tile * kTileRows + share.kv_head * kHeadDim, lane);
-  if (key) head.norm_and_rotate(a, norm != nullptr, lane);
-  return true;
-}
 
 // To shared memory, and the key and the value to the cache too (blocks that share a key/value head
 // write the same bits).
 template <int kHeadDim>
 __device__ __forceinline__ void store_heads(const Args& a, const Phase& p,
-                                            const Head<kHeadDim>& head, bool loaded, int warp,
-                                            int lane) {
+                                            const Head<kHeadDim>& head, int warp, int lane) {
   const AttentionShare& share = shared_state().share;
   constexpr int kOwn = kHeadDim / 32;
   if (warp < kHeadsPerItem) {
     const float scale = 1.44269504088896340736F / sqrtf(static_cast<float>(kHeadDim));
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
-      shared_state().query[warp][lane * kOwn + i] = loaded ? head.v[i] * scale : 0.0F;
+      shared_state().query[warp][lane * kOwn + i] = head.exists ? head.v[i] * scale : 0.0F;
     }
     return;
   }
-  if (!loaded) return;
+  if (!head.exists) return;
   const bool key = warp == kHeadsPerItem;
   __nv_bfloat16* const cached = (key ? a.model.keys : a.model.values) +
                                 cache_place(a, p.layer, share.kv_head, a.step.position);
@@ -218,8 +208,8 @@ struct Running {
     next = fmaxf(next, __shfl_xor_sync(~0U, next, kTokenBit));
     next = fmaxf(next, __shfl_xor_sync(~0U, next, 2 * kTokenBit));
     // Before the first token there is nothing to rescale (and no infinity to subtract).
-    const float factor = largest == -INFINITY ? 0.0F : exp2f(largest - next);
-    const float weight = token_of(lane) < present ? exp2f(own - next) : 0.0F;
+    const float factor = largest == -INFINITY ? 0.0F : power_of_two(largest - next);
+    const float weight = token_of(lane) < present ? power_of_two(own - next) : 0.0F;
     float weights = weight + __shfl_xor_sync(~0U, weight, kTokenBit);
     weights += __shfl_xor_sync(~0U, weights, 2 * kTokenBit);
     total = fmaf(total, factor, weights);
@@ -247,7 +237,7 @@ struct Running {
   // Two streams of one warp into one (head_dim 64).
   __device__ __forceinline__ void merge(int offset, int lane) {
     const float next = fmaxf(largest, __shfl_xor_sync(~0U, largest, offset));
-    const float factor = largest == -INFINITY ? 0.0F : exp2f(largest - next);
+    const float factor = largest == -INFINITY ? 0.0F : power_of_two(largest - next);
     total *= factor;
     total += __shfl_xor_sync(~0U, total, offset);
     largest = next;
@@ -291,37 +281,41 @@ __device__ __forceinline__ void attend(const Args& a, RingPlace& place, int warp
   const int stream = warp % 4 * kStreams + lane / Stream::kLanes;
   Stream run;
   run.start(lane);
+  // The newest token comes after the cache's, in the turn of the group that would be next.
   int slot = place.next;
-  for (; slot < share.slots; slot += kGroups) {
-    const int tokens = min(kSlotTokens, share.cached - slot * kSlotTokens);
-    mbarrier_wait(shared_address(shared_state().full + place.slot), place.parity);
-    const std::uint8_t* const bytes = ring_slot(place.slot);
-    uint2 keys[Stream::kTokens], values[Stream::kTokens];
-    int present = 0;
-#pragma unroll
-    for (int i = 0; i < Stream::kTokens; ++i) {
-      const int token = i * 4 * kStreams + stream;
-      keys[i] = values[i] = make_uint2(0, 0);
-      if (token < tokens) {
-        const int at = (token * kHeadDim + feature) * 2;
-        keys[i] = *reinterpret_cast<const uint2*>(bytes + at);
-        values[i] = *reinterpret_cast<const uint2*>(bytes + tokens * kHeadDim * 2 + at);
-        present = i + 1;
-      }
-    }
-    __syncwarp();
-    if (lane == 0) mbarrier_arrive(shared_address(shared_state().empty + place.slot));
-    run.add(keys, values, present, lane);
-    place.advance(a.ring);
-  }
-  place.next = slot - share.slots;
-  if (share.has_newest && warp == 0) {
+  for (;; slot += kGroups) {
+    const bool cached = slot < share.slots;
+    const bool newest = slot == share.slots && share.has_newest && warp % 4 == 0;
+    if (!cached && !newest) break;
     uint2 keys[Stream::kTokens] = {};
     uint2 values[Stream::kTokens] = {};
-    keys[0] = *reinterpret_cast<const uint2*>(shared_state().newest[0] + feature);
-    values[0] = *reinterpret_cast<const uint2*>(shared_state().newest[1] + feature);
-    run.add(keys, values, lane < Stream::kLanes ? 1 : 0, lane);
+    int present = 0;
+    if (cached) {
+      const int tokens = min(kSlotTokens, share.cached - slot * kSlotTokens);
+      mbarrier_wait(shared_address(shared_state().full + place.slot), place.parity);
+      const std::uint8_t* const bytes = ring_slot(place.slot);
+#pragma unroll
+      for (int i = 0; i < Stream::kTokens; ++i) {
+        const int token = i * 4 * kStreams + stream;
+        if (token < tokens) {
+          const int at = (token * kHeadDim + feature) * 2;
+          keys[i] = *reinterpret_cast<const uint2*>(bytes + at);
+          values[i] = *reinterpret_cast<const uint2*>(bytes + tokens * kHeadDim * 2 + at);
+          present = i + 1;
+        }
+      }
+      __syncwarp();
+      if (lane == 0) mbarrier_arrive(shared_address(shared_state().empty + place.slot));
+      place.advance(a.ring);
+    } else {
+      keys[0] = *reinterpret_cast<const uint2*>(shared_state().newest[0] + feature);
+      values[0] = *reinterpret_cast<const uint2*>(shared_state().newest[1] + feature);
+      present = lane < Stream::kLanes ? 1 : 0;
+    }
+    run.add(keys, values, present, lane);
+    if (!cached) break;
   }
+  place.next = slot - share.slots;
   if (kStreams == 2) run.merge(16, lane);
   run.store(a, warp, lane);
 }
@@ -345,7 +339,7 @@ __device__ __forceinline__ void store_attended(const Args& a, const Phase& p, in
 #pragma unroll
       for (int w = 0; w < kConsumerWarps; ++w) {
         const float2 scale = shared_state().head_scale[w][h];
-        const float factor = scale.x == -INFINITY ? 0.0F : exp2f(scale.x - largest);
+        const float factor = scale.x == -INFINITY ? 0.0F : power_of_two(scale.x - largest);
         total = fmaf(factor, scale.y, total);
         sum = fmaf(factor, attention_sums(a)[w * kHeadsPerItem * kHeadDim + i], sum);
       }
@@ -368,9 +362,9 @@ __device__ __forceinline__ void attention(const Args& a, const Phase& p, RingPla
   const int thread = warp * 32 + lane;
   if (share.active) {
     Head<kHeadDim> head;
-    const bool loaded = load_heads<kHeadDim>(a, p, head, warp, lane);
+    head.load(a, p, warp, lane);
     named_barrier<kConsumers>();  // nobody multiplies by the staged activations any more
-    store_heads<kHeadDim>(a, p, head, loaded, warp, lane);
+    store_heads<kHeadDim>(a, p, head, warp, lane);
     named_barrier<kConsumers>();
     attend<kHeadDim>(a, place, warp, lane);
     named_barrier<kConsumers>();

@@ -67,25 +67,7 @@ __device__ __forceinline__ std::uint32_t stage_chunk(const Args& a, int chunk, i
   *reinterpret_cast<uint2*>(p) = make_uint2(high[0], high[1]);
   *reinterpret_cast<uint2*>(p + 16) = make_uint2(middle[0], middle[1]);
   *reinterpret_cast<uint2*>(p + a.x_chunks * kXChunkBytes) = make_uint2(low[0], low[1]);
-  if (lane == 0)
-    shared_state().x_scale[2 * chunk] = shared_state().x_scale[2 * chunk + 1] = power.inverse;
-  return largest;
-}
-
-// The same for 128 values, four a lane, as half a chunk.
-__device__ __forceinline__ std::uint32_t stage_half(const Args& a, int half, int lane,
-                                                    const float (&v)[4]) {
-  const std::uint32_t largest = largest_bits(v);
-  const Power power = power_for(largest);
-  const Terms t = terms_of(v[0], v[1], power.scale);
-  const Terms u = terms_of(v[2], v[3], power.scale);
-  const int block = lane >> 2;
-  std::uint8_t* const p =
-      staged_x(a) + half * (kXChunkBytes / 2) + block * 128 + (block & 3) * 32 + (lane & 3) * 4;
-  *reinterpret_cast<std::uint32_t*>(p) = t.high | u.high << 16;
-  *reinterpret_cast<std::uint32_t*>(p + 16) = t.middle | u.middle << 16;
-  *reinterpret_cast<std::uint32_t*>(p + a.x_chunks * kXChunkBytes) = t.low | u.low << 16;
-  if (lane == 0) shared_state().x_scale[half] = power.inverse;
+  if (lane == 0) shared_state().x_scale[chunk] = power.inverse;
   return largest;
 }
 
@@ -113,9 +95,9 @@ __device__ __forceinline__ void load_stream(const Args& a, const Phase& p, int e
       kCountMask;
   const auto* const source = reinterpret_cast<const uint4*>(a.space.stream + element);
   Patience patience{a, p.number};
+  bool ready = true;
   // One word of the tile first, by one lane: blocks that all read everything over and over would
   // be in the way of what they wait for.
-  bool ready = true;
   if (element % kTileRows == 0) {
     while ((load_relaxed(source).x & kCountMask) != count && patience.more()) {
     }
@@ -144,60 +126,54 @@ __device__ __forceinline__ const float* norm_of(const Args& a, const Phase& p) {
   return shared_state().layers[p.layer].norm[p.type == kQkv ? 0 : 1];
 }
 
-// What a warp stages of the stream: loaded before the block has finished with the activations of
-// the phase before, staged after it.
-struct StreamShare {
-  static constexpr int kRounds =
-      (kDecodeMaxHidden / kChunkCols + kConsumerWarps - 1) / kConsumerWarps;
-  float v[8], norm[8];
+// For comparisons: the stream as the phase found it, by the last block (which has chunks in every
+// phase, also of small models).
+__device__ __forceinline__ void keep_hidden(const Args& a, const Phase& p, int element,
+                                            const float (&v)[8]) {
+  if (a.step.hidden == nullptr || blockIdx.x != gridDim.x - 1) return;
+  if (p.layer == 0 || p.type == kGateUp) return;
+  float* const out = a.step.hidden + std::int64_t{p.layer - 1} * a.model.hidden + element;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) out[i] = v[i];
+}
 
-  __device__ __forceinline__ static int element(int warp, int round, int lane) {
-    return (warp + round * kConsumerWarps) * kChunkCols + lane * 8;
-  }
-  __device__ __forceinline__ void load(const Args& a, const Phase& p, int element) {
+// Times the norm's weights; 1/rms is applied to the sums, so that the norm needs no second pass.
+// Returns the lane's sum of squares.
+__device__ __forceinline__ float load_normed(const Args& a, const Phase& p, int element,
+                                             float (&v)[8]) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) v[i] = norm[i] = 0;
-    if (element >= a.model.hidden) return;
-    const auto* const source = reinterpret_cast<const float4*>(norm_of(a, p) + element);
-    const float4 low = source[0];
-    const float4 high = source[1];
-    if (p.number == 0) {
-      load_embedding(a, element, v);
-    } else {
-      load_stream(a, p, element, v);
-    }
-    norm[0] = low.x;
-    norm[1] = low.y;
-    norm[2] = low.z;
-    norm[3] = low.w;
-    norm[4] = high.x;
-    norm[5] = high.y;
-    norm[6] = high.z;
-    norm[7] = high.w;
+  for (int i = 0; i < 8; ++i) v[i] = 0;
+  if (element >= a.model.hidden) return 0;
+  const auto* const source = reinterpret_cast<const float4*>(norm_of(a, p) + element);
+  const float4 low = source[0];
+  const float4 high = source[1];
+  if (p.number == 0) {
+    load_embedding(a, element, v);
+  } else {
+    load_stream(a, p, element, v);
   }
-  // Times the norm's weights; 1/rms is applied to the sums, so that the norm needs no second pass.
-  __device__ __forceinline__ void stage(const Args& a, const Phase& p, int chunk, int lane) {
-    float squares = 0;
+  keep_hidden(a, p, element, v);
+  float squares = 0;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      squares = fmaf(v[i], v[i], squares);
-      v[i] *= norm[i];
-    }
-    const std::uint32_t largest = stage_chunk(a, chunk, lane, v);
-    squares = warp_sum(squares);
-    if (lane != 0) return;
-    shared_state().square[chunk] = squares;
-    // 2^60: far beyond what the fixed-point stream holds, times a norm's weight.
-    if (largest >= (127U + 60U) << 23) report_non_finite(a, p.number);
-  }
-};
+  for (int i = 0; i < 8; ++i) squares = fmaf(v[i], v[i], squares);
+  v[0] *= low.x;
+  v[1] *= low.y;
+  v[2] *= low.z;
+  v[3] *= low.w;
+  v[4] *= high.x;
+  v[5] *= high.y;
+  v[6] *= high.z;
+  v[7] *= high.w;
+  return squares;
+}
 
 // Attention's output: the splits of a head put together, a batch of them on their way at a time.
 template <int kHeadDim>
 __device__ __forceinline__ void load_attended(const Args& a, const Phase& p, int splits,
-                                              int element, float (&v)[4]) {
+                                              int element, float (&v)[8]) {
   constexpr int kBatch = 4;
-  v[0] = v[1] = v[2] = v[3] = 0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] = 0;
   const int head = element / kHeadDim;
   if (head >= a.model.heads) return;
   const std::uint32_t tag = tag_of(a, p.layer);
@@ -213,99 +189,129 @@ __device__ __forceinline__ void load_attended(const Args& a, const Phase& p, int
   float total = 0;
   for (int first = 0; first < splits; first += kBatch) {
     uint2 scale[kBatch];
-    uint4 sum[kBatch];
+    uint4 low[kBatch], high[kBatch];
     bool ready = true;
     do {
       ready = true;
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        if (first + i >= splits) continue;
-        scale[i] = load_relaxed(scales + (first + i) * kHeadsPerItem);
-        sum[i] = load_relaxed(
-            reinterpret_cast<const uint4*>(sums + (first + i) * (kHeadsPerItem * kHeadDim)));
+        // Past the end the last one again: as ready as that, and of no weight.
+        const int split = min(first + i, splits - 1);
+        const auto* const sum =
+            reinterpret_cast<const uint4*>(sums + split * (kHeadsPerItem * kHeadDim));
+        scale[i] = load_relaxed(scales + split * kHeadsPerItem);
+        low[i] = load_relaxed(sum);
+        high[i] = load_relaxed(sum + 1);
       }
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        if (first + i < splits) ready = ready && has_tag(scale[i], tag) && has_tag(sum[i], tag);
+        ready = ready && has_tag(scale[i], tag) && has_tag(low[i], tag) && has_tag(high[i], tag);
       }
     } while (!ready && patience.more());
     float next = largest;
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      if (first + i < splits) next = fmaxf(next, untagged(scale[i].x));
-    }
-    const float factor = first == 0 ? 0.0F : exp2f(largest - next);
+    for (int i = 0; i < kBatch; ++i) next = fmaxf(next, untagged(scale[i].x));
+    const float factor = first == 0 ? 0.0F : power_of_two(largest - next);
     largest = next;
     total *= factor;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) v[i] *= factor;
+    for (int i = 0; i < 8; ++i) v[i] *= factor;
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      if (first + i >= splits) continue;
-      const float weight = exp2f(untagged(scale[i].x) - largest);
+      const float weight = first + i < splits ? power_of_two(untagged(scale[i].x) - largest) : 0.0F;
       total = fmaf(weight, untagged(scale[i].y), total);
-      v[0] = fmaf(weight, untagged(sum[i].x), v[0]);
-      v[1] = fmaf(weight, untagged(sum[i].y), v[1]);
-      v[2] = fmaf(weight, untagged(sum[i].z), v[2]);
-      v[3] = fmaf(weight, untagged(sum[i].w), v[3]);
+      const std::uint32_t words[8] = {low[i].x,  low[i].y,  low[i].z,  low[i].w,
+                                      high[i].x, high[i].y, high[i].z, high[i].w};
+#pragma unroll
+      for (int j = 0; j < 8; ++j) v[j] = fmaf(weight, untagged(words[j]), v[j]);
     }
   }
-  const float inverse = 1.0F / total;
+  const float inverse = __fdividef(1.0F, total);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) v[i] *= inverse;
+  for (int i = 0; i < 8; ++i) v[i] *= inverse;
 }
 
 __device__ __forceinline__ float silu(float x) { return __fdividef(x, 1.0F + __expf(-x)); }
 
+// Four neighbours of a product, of which the blocks that share their tile have a part each.
+struct TaggedRows {
+  const std::uint32_t* rows;
+  std::int64_t stride;
+  int parts;
+
+  __device__ __forceinline__ uint4 load(int part, int quad) const {
+    return load_relaxed(reinterpret_cast<const uint4*>(rows + part * stride) + quad);
+  }
+};
+
+__device__ __forceinline__ void add_untagged(const uint4& words, float (&v)[8], int quad) {
+  v[4 * quad] += untagged(words.x);
+  v[4 * quad + 1] += untagged(words.y);
+  v[4 * quad + 2] += untagged(words.z);
+  v[4 * quad + 3] += untagged(words.w);
+}
+
 __device__ __forceinline__ void load_swiglu(const Args& a, const Phase& p, int element,
-                                            float (&v)[4]) {
-  v[0] = v[1] = v[2] = v[3] = 0;
+                                            float (&v)[8]) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] = 0;
   if (element >= a.model.intermediate) return;
   const std::uint32_t tag = tag_of(a, p.layer);
   const std::int64_t stride = std::int64_t{2} * a.gate_tiles * kTileRows;
   const int tile = element / kTileRows;
-  TaggedRows gate, up;
-  gate.set(a.space.gate_up + element, stride, shared_state().gate_up_parts[tile]);
-  up.set(a.space.gate_up + a.gate_tiles * kTileRows + element, stride,
-         shared_state().gate_up_parts[a.gate_tiles + tile]);
+  const TaggedRows gate{a.space.gate_up + element, stride, shared_state().gate_up_parts[tile]};
+  const TaggedRows up{gate.rows + a.gate_tiles * kTileRows, stride,
+                      shared_state().gate_up_parts[a.gate_tiles + tile]};
+  float u[8] = {};
   Patience patience{a, p.number};
-  do {
-    gate.load();
-    up.load();
-  } while (!(gate.complete(tag) && up.complete(tag)) && patience.more());
-  const float4 g = gate.sum(tag, patience);
-  const float4 u = up.sum(tag, patience);
-  v[0] = silu(g.x) * u.x;
-  v[1] = silu(g.y) * u.y;
-  v[2] = silu(g.z) * u.z;
-  v[3] = silu(g.w) * u.w;
+  // Both at once, a part a time; most tiles have one or two.
+  for (int part = 0; part < max(gate.parts, up.parts); ++part) {
+    const bool in_gate = part < gate.parts;
+    const bool in_up = part < up.parts;
+    uint4 words[4];
+    bool ready = true;
+    do {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        words[i] = in_gate ? gate.load(part, i) : make_uint4(tag, tag, tag, tag);
+        words[2 + i] = in_up ? up.load(part, i) : make_uint4(tag, tag, tag, tag);
+      }
+      ready = has_tag(words[0], tag) && has_tag(words[1], tag) && has_tag(words[2], tag) &&
+              has_tag(words[3], tag);
+    } while (!ready && patience.more());
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      add_untagged(words[i], v, i);
+      add_untagged(words[2 + i], u, i);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] = silu(v[i]) * u[i];
 }
 
-// What the chunks of a pass of o or down read, in their order; by halves of a chunk.
-struct Columns {
-  int first, last;  // chunks
-  int chunks_per_tile;
-  __device__ __forceinline__ int halves() const { return 2 * (last - first); }
-  __device__ __forceinline__ int element(int half, int lane) const {
-    return (first + half / 2) % chunks_per_tile * kChunkCols + half % 2 * (kChunkCols / 2) +
-           lane * 4;
-  }
-};
-
+// Eight neighbours a lane of what a phase reads: of the normed stream, of attention's output, or of
+// the gated product. Returns the stream's squares (else 0).
 template <int kHeadDim>
-__device__ __forceinline__ void load_columns(const Args& a, const Phase& p, int splits, int element,
-                                             float (&v)[4]) {
+__device__ __forceinline__ float load_inputs(const Args& a, const Phase& p, int element,
+                                             float (&v)[8]) {
+  if (p.reads_stream()) return load_normed(a, p, element, v);
   if (p.type == kO) {
-    load_attended<kHeadDim>(a, p, splits, element, v);
+    load_attended<kHeadDim>(a, p, shared_state().share.splits, element, v);
   } else {
     load_swiglu(a, p, element, v);
   }
+  return 0;
 }
 
-__device__ __forceinline__ void stage_columns(const Args& a, const Phase& p, int half, int lane,
-                                              const float (&v)[4]) {
-  const std::uint32_t largest = stage_half(a, half, lane, v);
-  if (lane == 0 && largest >= 221U << 23) report_non_finite(a, p.number);
+__device__ __forceinline__ void stage_inputs(const Args& a, const Phase& p, int chunk, int lane,
+                                             const float (&v)[8], float squares) {
+  const std::uint32_t largest = stage_chunk(a, chunk, lane, v);
+  if (p.reads_stream()) squares = warp_sum(squares);
+  if (lane != 0) return;
+  if (p.reads_stream()) shared_state().square[chunk] = squares;
+  // 2^60 is far beyond what the fixed-point stream holds, times a norm's weight; 2^94 what other
+  // inputs may be.
+  if (largest >= (p.reads_stream() ? 187U : 221U) << 23) report_non_finite(a, p.number);
 }
 
 }  // namespace qf::cuda::decode

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "decode_args.cuh"
@@ -12,7 +13,8 @@ namespace decode {
 namespace {
 
 // The small weights that are read next into L2, a line a block: they come out of DRAM once a token.
-__device__ __forceinline__ void prefetch_norms(const Args& a, int layer) {
+__device__ __forceinline__ void prefetch_norms(const LaunchArgs& launch, int layer) {
+  const ModelArgs& model = launch.args.model;
   constexpr int kLine = 32;  // floats
   const int line = static_cast<int>(blockIdx.x) * kLine;
   const auto prefetch = [line](const float* weights, int count) {
@@ -20,17 +22,18 @@ __device__ __forceinline__ void prefetch_norms(const Args& a, int layer) {
       asm volatile("prefetch.global.L2 [%0];" ::"l"(weights + line));
     }
   };
-  const DecodeLayer& next = a.model.layer[min(layer + 1, a.model.layers - 1)];
-  prefetch(a.model.layer[layer].post_attention_layernorm, a.model.hidden);
-  prefetch(next.input_layernorm, a.model.hidden);
-  prefetch(next.q_norm, a.model.head_dim);
-  prefetch(next.k_norm, a.model.head_dim);
+  const DecodeLayer& next = launch.layer[min(layer + 1, model.layers - 1)];
+  prefetch(launch.layer[layer].post_attention_layernorm, model.hidden);
+  prefetch(next.input_layernorm, model.hidden);
+  prefetch(next.q_norm, model.head_dim);
+  prefetch(next.k_norm, model.head_dim);
 }
 
 // Fetches this block's bytes of all phases in order, a few slots at a time: more on their way do
 // not come sooner, they delay the activations that the consumers read between phases.
 struct Producer {
   static constexpr int kInFlight = 2;
+  const LaunchArgs& launch;
   const Args& a;
   int slot = 0, arrived_slot = 0;
   std::uint32_t parity = 1, arrived_parity = 0;
@@ -67,7 +70,7 @@ struct Producer {
     for (int chunk = p.first; chunk < p.last; ++chunk, source += kChunkBytes) {
       if (chunk == p.first || chunk % p.chunks_per_tile == 0) {
         int tile = chunk / p.chunks_per_tile;
-        const std::uint8_t* const base = matrix_of(a, p, tile).chunks;
+        const std::uint8_t* const base = matrix_of(launch, p, tile).chunks;
         const std::int64_t number =
             std::int64_t{tile} * p.chunks_per_tile + chunk % p.chunks_per_tile;
         source = base + number * kChunkBytes;
@@ -96,7 +99,7 @@ struct Producer {
     const int phases = a.model.layers * kPhasesPerLayer;
     for (int index = 0; index <= phases; ++index) {
       const Phase p = phase_at(a, shared_state().ranges, index);
-      if (p.type == kQkv) prefetch_norms(a, p.layer);
+      if (p.type == kQkv) prefetch_norms(launch, p.layer);
       if (p.type == kO) cached_tokens(p);
       weights(p);
     }
@@ -111,7 +114,7 @@ struct RowSums {
 // A warp's 16 rows of one chunk. `bytes`: its part of the chunk; `x`: descriptor of the staged
 // chunk; the slot is given back as soon as its bytes are in registers.
 __device__ __forceinline__ void multiply_chunk(const std::uint8_t* bytes, std::uint32_t empty,
-                                               std::uint64_t x, float2 x_scale, int lane,
+                                               std::uint64_t x, float x_scale, int lane,
                                                RowSums& sums) {
   uint4 words[4];
 #pragma unroll
@@ -149,21 +152,16 @@ __device__ __forceinline__ void multiply_chunk(const std::uint8_t* bytes, std::u
     sum_low = fmaf(row_low, scale.x, sum_low);
     sum_high = fmaf(row_high, scale.y, sum_high);
   };
-  const auto add_half = [&](float scale) {
-    sums.low = fmaf(sum_low, scale, sums.low);
-    sums.high = fmaf(sum_high, scale, sums.high);
-    sum_low = sum_high = 0;
-  };
   wgmma_wait<3>();
   add_unit(0, scales.x & 0xFFFFU);
   wgmma_wait<2>();
   add_unit(1, scales.x >> 16);
-  add_half(x_scale.x);
   wgmma_wait<1>();
   add_unit(2, scales.y & 0xFFFFU);
   wgmma_wait<0>();
   add_unit(3, scales.y >> 16);
-  add_half(x_scale.y);
+  sums.low = fmaf(sum_low, x_scale, sums.low);
+  sums.high = fmaf(sum_high, x_scale, sums.high);
 }
 
 // What a warp needs to multiply and to pass its rows on.
@@ -272,26 +270,20 @@ __device__ __forceinline__ void multiply(const Consumer& c, const Pass& pass, Ri
   int i = pass.first + place.next;
   int tile = i / chunks_per_tile;
   int column = i - tile * chunks_per_tile;
-  bool dirty = false;
   for (; i < pass.last; i += kGroups) {
-    dirty = true;
-    // The stream is staged by column, columns in the order of these chunks.
     const int staged = whole_stream ? column : i - pass.first;
     mbarrier_wait(shared_address(shared_state().full + place.slot), place.parity);
     multiply_chunk(ring_slot(place.slot) + c.group_warp * 2304,
                    shared_address(shared_state().empty + place.slot),
                    c.descriptor + __shfl_sync(~0U, staged, 0) * (kXChunkBytes / 16),
-                   *reinterpret_cast<const float2*>(shared_state().x_scale + 2 * staged), c.lane,
-                   s);
+                   shared_state().x_scale[staged], c.lane, s);
     place.advance(c.a.ring);
     column += kGroups;
-    if (column < chunks_per_tile) continue;
+    if (column < chunks_per_tile && i + kGroups < pass.last) continue;
     flush(c, pass, tile, s, best);
-    dirty = false;
     for (; column >= chunks_per_tile; column -= chunks_per_tile) ++tile;
   }
   place.next = i - pass.last;
-  if (dirty) flush(c, pass, tile, s, best);
 }
 
 __device__ __forceinline__ float inverse_rms(const Args& a) {
@@ -300,60 +292,24 @@ __device__ __forceinline__ float inverse_rms(const Args& a) {
   return 1.0F / sqrtf(squares / static_cast<float>(a.model.hidden) + a.model.rms_norm_eps);
 }
 
-// For comparisons: the stream as the phase found it, by the last block (which has chunks in every
-// phase, also of small models).
-__device__ __forceinline__ void keep_hidden(const Args& a, const Phase& p, int element,
-                                            const float (&v)[8]) {
-  if (a.step.hidden == nullptr || blockIdx.x != gridDim.x - 1 || element >= a.model.hidden) return;
-  if (p.layer == 0 || p.type == kGateUp) return;
-  float* const out = a.step.hidden + std::int64_t{p.layer - 1} * a.model.hidden + element;
-#pragma unroll
-  for (int i = 0; i < 8; ++i) out[i] = v[i];
-}
-
-// The whole stream into shared memory. Values are loaded before the block has finished with the
-// activations of the phase before, and staged after it.
-__device__ __forceinline__ void stage_stream(const Consumer& c, const Phase& p) {
-#pragma unroll
-  for (int round = 0; round < StreamShare::kRounds; ++round) {
-    const int chunk = c.warp + round * kConsumerWarps;
-    const int element = StreamShare::element(c.warp, round, c.lane);
-    StreamShare share;
-    if (chunk < c.a.hidden_chunks) {
-      share.load(c.a, p, element);
-      keep_hidden(c.a, p, element, share.v);
-    }
-    if (round == 0) {
-      named_barrier<kConsumers>();
-    }
-    if (chunk < c.a.hidden_chunks) share.stage(c.a, p, chunk, c.lane);
-  }
-}
-
-// The columns of a pass over o or down, likewise.
+// What the chunks of a pass read, a chunk a warp at a time. Values are loaded before the block has
+// finished with the activations of the phase before, and staged after it. The stream is staged
+// whole, by column; of o's and down's inputs the columns of the pass, in the order of its chunks.
 template <int kHeadDim>
 __device__ __forceinline__ void stage_pass(const Consumer& c, const Pass& pass) {
   const Phase& p = pass.phase;
-  const Columns columns{pass.first, pass.last, p.chunks_per_tile};
-  constexpr int kAtOnce = 2;
-  for (int start = c.warp; start < columns.halves() + c.warp; start += kAtOnce * kConsumerWarps) {
-    float v[kAtOnce][4];
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const int half = start + i * kConsumerWarps;
-      if (half < columns.halves()) {
-        load_columns<kHeadDim>(c.a, p, shared_state().share.splits, columns.element(half, c.lane),
-                               v[i]);
-      }
+  const bool whole_stream = p.reads_stream();
+  const int count = whole_stream ? c.a.hidden_chunks : pass.last - pass.first;
+#pragma unroll 1
+  for (int chunk = c.warp; chunk < count + c.warp; chunk += kConsumerWarps) {
+    const int column = whole_stream ? chunk : (pass.first + chunk) % p.chunks_per_tile;
+    float v[8];
+    float squares = 0;
+    if (chunk < count) {
+      squares = load_inputs<kHeadDim>(c.a, p, column * kChunkCols + c.lane * 8, v);
     }
-    if (start == c.warp) {
-      named_barrier<kConsumers>();
-    }
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const int half = start + i * kConsumerWarps;
-      if (half < columns.halves()) stage_columns(c.a, p, half, c.lane, v[i]);
-    }
+    if (chunk == c.warp) named_barrier<kConsumers>();
+    if (chunk < count) stage_inputs(c.a, p, chunk, c.lane, v, squares);
   }
 }
 
@@ -370,10 +326,8 @@ __device__ __forceinline__ void multiply_phase(const Consumer& c, const Phase& p
     const int room =
         whole_stream ? (pass.tile0 + kPassTiles) * p.chunks_per_tile : pass.first + c.a.x_chunks;
     pass.last = min(p.last, room);
-    if (!whole_stream) {
+    if (!whole_stream || pass.first == p.first) {
       stage_pass<kHeadDim>(c, pass);
-    } else if (pass.first == p.first) {
-      stage_stream(c, p);
     } else {
       named_barrier<kConsumers>();  // the sums of the pass before are read
     }
@@ -403,8 +357,16 @@ __device__ __forceinline__ void finish_choice(const Args& a, unsigned long long 
   if (atomicAdd(a.space.heads_done, 1U) + 1U != gridDim.x) return;
   __threadfence();
   const unsigned long long choice = atomicExch(a.space.best, 0ULL);
-  a.step.status->token = 0xFFFFFFFFU - static_cast<std::uint32_t>(choice);
+  const std::uint32_t token = 0xFFFFFFFFU - static_cast<std::uint32_t>(choice);
+  a.step.status->token = token;
   *a.space.heads_done = 0;
+  if (a.step.report == nullptr) return;
+  volatile DecodeReport& report = *a.step.report;
+  report.token = token;
+  report.non_finite = a.step.status->non_finite;
+  report.hung = a.step.status->hung;
+  __threadfence_system();
+  report.done = a.step.number + 1U;
 }
 
 // This block's slice of the embedding is the stream's first addition; the next step's stream
@@ -421,7 +383,7 @@ __device__ __forceinline__ void start_stream(const Args& a, int thread) {
 }
 
 template <int kHeadDim>
-__device__ __forceinline__ void consume(const Consumer& c) {
+__device__ __forceinline__ void consume(Consumer c) {
   const Args& a = c.a;
   RingPlace place{c.group, 0, c.group};
   unsigned long long best = 0;
@@ -433,9 +395,11 @@ __device__ __forceinline__ void consume(const Consumer& c) {
     // loop around wgmma for divergent and runs them one by one.
     p.first = __shfl_sync(~0U, p.first, 0);
     p.last = __shfl_sync(~0U, p.last, 0);
-    if (p.type == kO) {
-      attention<kHeadDim>(a, p, place, c.warp, c.lane);
-    }
+    // What depends on them is computed anew in each phase: kept from phase to phase, it would take
+    // the registers that a phase needs.
+    opaque(c.warp);
+    opaque(c.lane);
+    if (p.type == kO) attention<kHeadDim>(a, p, place, c.warp, c.lane);
     multiply_phase<kHeadDim>(c, p, place, best);
   }
   finish_choice(a, best, c.warp * 32 + c.lane);
@@ -455,11 +419,12 @@ __device__ __forceinline__ void fill_layer(const DecodeLayer& from, LayerTable& 
   to.scale[6] = from.down.scale * 64.0F;
 }
 
-__device__ __forceinline__ void fill_shared(const Args& a, int thread) {
+__device__ __forceinline__ void fill_shared(const LaunchArgs& launch, int thread) {
+  const Args& a = launch.args;
   SharedState& s = shared_state();
   const int blocks = static_cast<int>(gridDim.x);
   for (int i = thread; i < a.model.layers; i += kThreads) {
-    fill_layer(a.model.layer[i], s.layers[i]);
+    fill_layer(launch.layer[i], s.layers[i]);
   }
   for (int i = thread; i < qkv_tiles(a); i += kThreads) {
     s.qkv_parts[i] = static_cast<std::uint8_t>(parts_of(i, a.hidden_chunks, qkv_tiles(a), blocks));
@@ -479,6 +444,12 @@ __device__ __forceinline__ void fill_shared(const Args& a, int thread) {
   fill_rotation(a, thread);
   if (thread <= kHead) s.ranges[thread] = range_of(a, thread);
   if (thread == 32) s.share = attention_share(a);
+  constexpr int kWords = sizeof(Args) / 4;
+  static_assert(kWords <= kThreads && sizeof(Args) % 4 == 0);
+  if (thread < kWords) {
+    reinterpret_cast<std::uint32_t*>(&s.args)[thread] =
+        reinterpret_cast<const std::uint32_t*>(&a)[thread];
+  }
   if (thread != 64) return;
   for (int i = 0; i < a.ring; ++i) {
     mbarrier_init(shared_address(s.full + i), 1);
@@ -488,15 +459,16 @@ __device__ __forceinline__ void fill_shared(const Args& a, int thread) {
 }
 
 template <int kHeadDim>
-__global__ void __launch_bounds__(kThreads, 1) decode_kernel(const __grid_constant__ Args a) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+__global__ void __launch_bounds__(kThreads, 1)
+    decode_kernel(const __grid_constant__ LaunchArgs launch) {
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = __shfl_sync(~0U, thread / 32, 0);
-  fill_shared(a, thread);
+  fill_shared(launch, thread);
   __syncthreads();
+  const Args& a = shared_state().args;
   if (warp >= kConsumerWarps) {
     fewer_registers<kProducerRegisters>();
-    if (thread == kConsumers) Producer{a}.run();
+    if (thread == kConsumers) Producer{launch, a}.run();
     return;
   }
   more_registers<kConsumerRegisters>();
@@ -506,9 +478,6 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const __grid_consta
   const std::uint64_t descriptor =
       apart >> 4 << 32 | static_cast<std::uint64_t>(128 >> 4) << 16 | address >> 4;
   consume<kHeadDim>(Consumer{a, descriptor, warp, warp / 4, warp % 4, thread % 32});
-#else
-  __trap();
-#endif
 }
 
 }  // namespace
@@ -528,7 +497,10 @@ int most_parts(int tiles, int chunks_per_tile, int blocks) {
 
 Args shape_args(const DecodeModel& model) {
   Args a{};
-  a.model = model;
+  a.model = {model.layers,       model.hidden,   model.intermediate, model.heads,
+             model.kv_heads,     model.head_dim, model.vocab,        model.rms_norm_eps,
+             model.embed_tokens, model.norm,     model.lm_head,      model.rope_cos,
+             model.rope_sin,     model.keys,     model.values,       model.context};
   a.q_tiles = tiles_of(model.heads * model.head_dim);
   a.kv_tiles = tiles_of(model.kv_heads * model.head_dim);
   a.o_tiles = tiles_of(model.hidden);
@@ -647,13 +619,16 @@ cudaError_t decode_step(const DecodeModel& model, const DecodePlan& plan, const 
       step.workspace == nullptr || step.spin_limit_cycles <= 0) {
     return cudaErrorInvalidValue;
   }
-  Args a = shape_args(model);
+  LaunchArgs launch;
+  std::copy(std::begin(model.layer), std::end(model.layer), std::begin(launch.layer));
+  Args& a = launch.args;
+  a = shape_args(model);
   a.step = step;
   a.ring = plan.ring_chunks;
   a.x_chunks = plan.x_chunks;
   a.splits = plan.splits;
   (void)carve(a, plan, step.workspace, a.space);
-  void* arguments[] = {&a};
+  void* arguments[] = {&launch};
   // Cooperative: either all blocks run at once, as the barriers need, or the launch fails.
   return cudaLaunchCooperativeKernel(
       kernel_of(model.head_dim), dim3(static_cast<unsigned>(plan.blocks)), dim3(kThreads),

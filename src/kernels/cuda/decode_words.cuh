@@ -102,43 +102,4 @@ struct Patience {
   }
 };
 
-// Four neighbours of a product, of which the blocks that share their tile have a part each.
-struct TaggedRows {
-  const std::uint32_t* rows;
-  std::int64_t stride;
-  int parts;
-  uint4 first, second;
-
-  __device__ __forceinline__ void set(const std::uint32_t* source, std::int64_t part_stride,
-                                      int count) {
-    rows = source;
-    stride = part_stride;
-    parts = count;
-    second = make_uint4(0, 0, 0, 0);
-  }
-  __device__ __forceinline__ void load() {
-    first = load_relaxed(reinterpret_cast<const uint4*>(rows));
-    if (parts > 1) second = load_relaxed(reinterpret_cast<const uint4*>(rows + stride));
-  }
-  __device__ __forceinline__ bool complete(std::uint32_t tag) const {
-    return has_tag(first, tag) && (parts <= 1 || has_tag(second, tag));
-  }
-  // The rare third and later parts are waited for here.
-  __device__ __forceinline__ float4 sum(std::uint32_t tag, Patience patience) const {
-    float4 s =
-        make_float4(untagged(first.x) + untagged(second.x), untagged(first.y) + untagged(second.y),
-                    untagged(first.z) + untagged(second.z), untagged(first.w) + untagged(second.w));
-    for (int i = 2; i < parts; ++i) {
-      const auto* const source = reinterpret_cast<const uint4*>(rows + i * stride);
-      uint4 part = load_relaxed(source);
-      while (!has_tag(part, tag) && patience.more()) part = load_relaxed(source);
-      s.x += untagged(part.x);
-      s.y += untagged(part.y);
-      s.z += untagged(part.z);
-      s.w += untagged(part.w);
-    }
-    return s;
-  }
-};
-
 }  // namespace qf::cuda::decode

@@ -65,6 +65,8 @@ __device__ __forceinline__ void named_barrier() {
 __device__ __forceinline__ void wgmma_operand(std::uint32_t& value) {
   asm volatile("" : "+r"(value)::"memory");
 }
+// The compiler no longer knows where `value` came from.
+__device__ __forceinline__ void opaque(int& value) { asm volatile("" : "+r"(value)); }
 __device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }

@@ -70,6 +70,11 @@ __device__ void store4(__nv_bfloat16* out, const float (&v)[4]) {
   *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pairs);
 }
 
+__device__ void store4(__half* out, const float (&v)[4]) {
+  __half2 pairs[2] = {__floats2half2_rn(v[0], v[1]), __floats2half2_rn(v[2], v[3])};
+  *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pairs);
+}
+
 // Four columns of one row. The codes are E4M3 numbers of 2^-6 their value: an exact factor.
 template <class Out>
 __device__ void write4(const StreamView& w, std::uint32_t codes, std::uint8_t scale, Out* out) {
@@ -148,6 +153,11 @@ cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, float
 }
 
 cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, __nv_bfloat16* out,
+                              cudaStream_t stream) {
+  return launch_dequantize(w, rows, out, stream);
+}
+
+cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, __half* out,
                               cudaStream_t stream) {
   return launch_dequantize(w, rows, out, stream);
 }

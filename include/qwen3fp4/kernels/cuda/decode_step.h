@@ -63,6 +63,13 @@ struct DecodeStatus {
   std::uint32_t reserved;
 };
 
+// The same for a host that waits for it, in pinned memory that the device can write. Written once
+// the step is done, `done` last.
+struct DecodeReport {
+  std::uint32_t token, non_finite, hung;
+  std::uint32_t done;  // DecodeStep::number + 1
+};
+
 // Shape of the launch on the current device, and the bytes of workspace that a step needs.
 struct DecodePlan {
   std::int32_t blocks = 0;        // one an SM
@@ -89,6 +96,7 @@ struct DecodeStep {
   float* hidden;                 // nullptr, or [layers, hidden]: the stream after each layer, for
                                  // comparing layer by layer
   DecodeStatus* status;          // device
+  DecodeReport* report;          // nullptr, or where the host waits
   void* workspace;               // plan.workspace_bytes, aligned to 256, zeroed before step 0 (and
                                  // after a step that hung) and kept from step to step
   std::uint32_t number;          // of the step on this workspace: 0, 1, 2, ...

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 
 #include "qwen3fp4/kernels/views.h"
@@ -49,7 +50,8 @@ struct StreamView {
   std::int64_t rows, cols;
 };
 // Rows first .. first + count - 1 into `out` [count, w.cols], by the formula of Nvfp4View: f32 the
-// bits of dequantize_nvfp4, bf16 the nearest to them.
+// bits of dequantize_nvfp4, bf16 and fp16 the nearest to them (with a global_scale of 1 the very
+// numbers: at most 6 significant bits, from 2^-10 to 2688).
 struct StreamRows {
   std::int64_t first, count;
 };
@@ -57,5 +59,7 @@ struct StreamRows {
                                             cudaStream_t stream);
 [[nodiscard]] cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows,
                                             __nv_bfloat16* out, cudaStream_t stream);
+[[nodiscard]] cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows,
+                                            __half* out, cudaStream_t stream);
 
 }  // namespace qf::cuda

@@ -1,0 +1,393 @@
+#include "cuda.h"
+
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/kernels/cuda/dequantize.h"
+#include "qwen3fp4/kernels/cuda/half.h"
+#include "qwen3fp4/kernels/cuda/linear.h"
+#include "qwen3fp4/kernels/cuda/operations.h"
+#include "qwen3fp4/kernels/cuda/stream_layout.h"
+
+// Shapes in this file: T new tokens, S cached tokens with the new ones, H query heads, K key/value
+// heads, E head_dim, I/O a linear's input and output features.
+namespace qf {
+namespace {
+
+// Values of a weight that are dense at a time: 128 MB as f32.
+constexpr std::int64_t kTileValues = std::int64_t{1} << 25;
+// Rows of scores of exact attention that exist at a time.
+constexpr std::int64_t kScoreRows = 256;
+
+void check(cudaError_t status, std::string_view what) {
+  if (status == cudaSuccess) return;
+  fail(status == cudaErrorMemoryAllocation ? ExitCode::kOutOfMemory : ExitCode::kUnreadable,
+       "CUDA: {}: {}", what, cudaGetErrorString(status));
+}
+
+cudaStream_t current_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+
+struct DeviceInfo {
+  std::string name;
+  int major = 0, minor = 0;
+};
+
+DeviceInfo device_info() {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, 0), "properties of device 0");
+  return {properties.name, properties.major, properties.minor};
+}
+
+const float* floats(const at::Tensor& t) { return t.const_data_ptr<float>(); }
+float* floats_out(at::Tensor& t) { return t.mutable_data_ptr<float>(); }
+
+bool has_stream_layout(const WeightMatrix& weight) {
+  return weight.format() == WeightFormat::kNvfp4 && weight.scales().scalar_type() == at::kByte;
+}
+
+at::Tensor new_half(at::IntArrayRef shape) {
+  return at::empty(shape, at::device(at::kCUDA).dtype(at::kHalf));
+}
+__half* halves_out(at::Tensor& t) {
+  return reinterpret_cast<__half*>(t.mutable_data_ptr<at::Half>());
+}
+
+// f32 rows of a packed weight, from whichever layout.
+at::Tensor dequantized_rows(const WeightMatrix& weight, std::int64_t first, std::int64_t count) {
+  const std::int64_t inputs = weight.in_features();
+  if (weight.format() != WeightFormat::kNvfp4 && weight.format() != WeightFormat::kNf4) {
+    return weight.dense_values().narrow(0, first, count).to(at::kFloat);
+  }
+  auto out = at::empty({count, inputs}, at::device(at::kCUDA).dtype(at::kFloat));
+  float* const data = floats_out(out);
+  cudaStream_t stream = current_stream();
+  if (weight.streamed()) {
+    const cuda::StreamView view{weight.codes().const_data_ptr<std::uint8_t>(),
+                                weight.global_scale(), weight.out_features(), inputs};
+    check(cuda::dequantize_stream(view, {first, count}, data, stream), "dequantise");
+  } else if (weight.format() == WeightFormat::kNvfp4) {
+    Nvfp4View view = weight.nvfp4_view();
+    view.codes += first * inputs / 2;
+    if (view.scales_e4m3 != nullptr) view.scales_e4m3 += first * inputs / kNvfp4Block;
+    if (view.scales_f32 != nullptr) view.scales_f32 += first * inputs / kNvfp4Block;
+    view.rows = count;
+    check(cuda::dequantize_nvfp4(view, data, stream), "dequantise");
+  } else {
+    // Blocks run through the rows: a range must begin with one.
+    Nf4View view = weight.nf4_view();
+    TORCH_INTERNAL_ASSERT(first * inputs % view.block == 0 && first * inputs % 2 == 0);
+    view.codes += first * inputs / 2;
+    view.absmax += first * inputs / view.block;
+    view.rows = count;
+    check(cuda::dequantize_nf4(view, data, stream), "dequantise");
+  }
+  return out;
+}
+
+// Rows of a tile: as many as fit, and a multiple of what NF4's blocks need.
+std::int64_t tile_rows(const WeightMatrix& weight) {
+  const std::int64_t inputs = weight.in_features();
+  const std::int64_t most = std::max<std::int64_t>(1, kTileValues / inputs);
+  if (weight.format() != WeightFormat::kNf4) return std::min(most, weight.out_features());
+  // block rows always begin with a block.
+  const std::int64_t step = weight.nf4_view().block;
+  return std::min(std::max<std::int64_t>(1, most / step) * step, weight.out_features());
+}
+
+// compute(first, count) of tiles of a weight's rows into columns of y [T, O].
+template <class Compute>
+at::Tensor by_tiles(const WeightMatrix& weight, std::int64_t tokens, const Compute& compute) {
+  const std::int64_t outputs = weight.out_features();
+  const std::int64_t step = tile_rows(weight);
+  if (step >= outputs) return compute(0, outputs);
+  auto y_TO = at::empty({tokens, outputs}, at::device(at::kCUDA).dtype(at::kFloat));
+  for (std::int64_t first = 0; first < outputs; first += step) {
+    const std::int64_t count = std::min(step, outputs - first);
+    y_TO.narrow(1, first, count).copy_(compute(first, count));
+  }
+  return y_TO;
+}
+
+// x as a sum of terms of a 16-bit type that together have all of fp32's bits, [terms * T, I].
+at::Tensor terms_of(const at::Tensor& x_TI, at::ScalarType type) {
+  std::vector<at::Tensor> terms;
+  auto rest = x_TI;
+  for (int i = 0; i < 3; ++i) {
+    terms.push_back(rest.to(type));
+    rest = rest - terms.back().to(at::kFloat);
+  }
+  return at::cat(terms, 0);
+}
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(ComputeDtype dtype) : dtype_(dtype), info_(device_info()) { self_test(); }
+
+  [[nodiscard]] std::string_view name() const override { return "cuda"; }
+  [[nodiscard]] std::string description() const override;
+  [[nodiscard]] at::Device device() const override { return {at::kCUDA, 0}; }
+  [[nodiscard]] WeightMatrix place(WeightMatrix weight) const override;
+  [[nodiscard]] at::TensorOptions cache_options() const override {
+    return at::device(device()).dtype(dtype_ == ComputeDtype::kF32 ? at::kFloat : at::kBFloat16);
+  }
+  [[nodiscard]] at::Tensor embed(const at::Tensor& ids_T,
+                                 const WeightMatrix& weight) const override;
+  [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,
+                                  const WeightMatrix& weight) const override;
+  [[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight,
+                                    double eps) const override;
+  [[nodiscard]] at::Tensor apply_rope(const at::Tensor& x_THE, const at::Tensor& cos_TE,
+                                      const at::Tensor& sin_TE) const override;
+  [[nodiscard]] at::Tensor attention(const at::Tensor& q_THE, const at::Tensor& k_SKE,
+                                     const at::Tensor& v_SKE) const override;
+  [[nodiscard]] at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) const override;
+  [[nodiscard]] at::Tensor add(const at::Tensor& a, const at::Tensor& b) const override;
+
+ private:
+  void self_test() const;
+  [[nodiscard]] bool hopper() const { return info_.major == 9 && info_.minor == 0; }
+  [[nodiscard]] at::Tensor half_product(const at::Tensor& x_TI, const WeightMatrix& weight) const;
+
+  ComputeDtype dtype_;
+  DeviceInfo info_;
+};
+
+// One block through the first kernel: a binary without code for the device fails here, by name.
+void CudaBackend::self_test() const {
+  const auto codes = at::full({1, 8}, 0x22, at::device(device()).dtype(at::kByte));
+  const auto scales = at::full({1, 1}, 0x40, at::device(device()).dtype(at::kByte));
+  auto out = at::zeros({1, 16}, at::device(device()).dtype(at::kFloat));
+  const Nvfp4View view{codes.const_data_ptr<std::uint8_t>(),
+                       scales.const_data_ptr<std::uint8_t>(),
+                       nullptr,
+                       0.5F,
+                       1,
+                       16};
+  const cudaError_t status = cuda::dequantize_nvfp4(view, floats_out(out), current_stream());
+  if (status == cudaErrorNoKernelImageForDevice) {
+    fail(ExitCode::kUsage,
+         "backend 'cuda': {} has compute capability {}.{}; this build has code for {}", info_.name,
+         info_.major, info_.minor, QF_CUDA_ARCHITECTURES);
+  }
+  check(status, "self-test");
+  // Code 2 is 1, scale 0x40 is 2: 1 * 2 * 0.5.
+  if (!at::equal(out.cpu(), at::ones({1, 16}))) {
+    fail(ExitCode::kUnreadable, "backend 'cuda': {} computes wrong values in the self-test",
+         info_.name);
+  }
+}
+
+std::string CudaBackend::description() const {
+  const std::string products =
+      dtype_ == ComputeDtype::kF32 ? "fp32 of dequantised weights" : "fp16 tensor cores";
+  const std::string few = hopper()
+                              ? ""
+                              : fmt::format("; {} tokens and fewer straight from packed weights",
+                                            cuda::kLinearMaxTokens);
+  return fmt::format("cuda: {} (compute capability {}.{}), products by {}{}", info_.name,
+                     info_.major, info_.minor, products, few);
+}
+
+WeightMatrix CudaBackend::place(WeightMatrix weight) const {
+  if (weight.device() == device()) return weight;
+  const bool streams = hopper() && has_stream_layout(weight);
+  WeightMatrix placed = weight.to(device());
+  if (!streams) return placed;
+  auto chunks = at::empty({cuda::stream_bytes(weight.out_features(), weight.in_features())},
+                          at::device(device()).dtype(at::kByte));
+  check(cuda::pack_stream(placed.nvfp4_view(), chunks.mutable_data_ptr<std::uint8_t>(),
+                          current_stream()),
+        "rearrange weights");
+  return WeightMatrix::nvfp4_stream(chunks, weight.global_scale(), weight.out_features(),
+                                    weight.in_features());
+}
+
+at::Tensor CudaBackend::embed(const at::Tensor& ids_T, const WeightMatrix& weight) const {
+  const auto ids = ids_T.to(device());
+  if (weight.format() != WeightFormat::kNvfp4 && weight.format() != WeightFormat::kNf4) {
+    return weight.dense_values().index_select(0, ids).to(at::kFloat);
+  }
+  const auto* const rows = ids_T.const_data_ptr<std::int64_t>();
+  const bool any_row = weight.format() == WeightFormat::kNvfp4 ||
+                       weight.in_features() % weight.nf4_view().block == 0;
+  if (!any_row) {
+    fail(ExitCode::kUnreadable,
+         "embedding: expected rows of whole NF4 blocks on a GPU, found rows of {} in blocks of {}",
+         weight.in_features(), weight.nf4_view().block);
+  }
+  std::vector<at::Tensor> out;
+  for (std::int64_t t = 0; t < ids_T.numel(); ++t)
+    out.push_back(dequantized_rows(weight, rows[t], 1));
+  return at::cat(out, 0);
+}
+
+// y = (x 2^k) (w)^T with both in fp16 and fp32 sums, then by global_scale 2^-k. The codes times
+// their block scales are fp16 numbers, exactly; of NF4 the weights are rounded like x.
+at::Tensor CudaBackend::half_product(const at::Tensor& x_TI, const WeightMatrix& weight) const {
+  cudaStream_t stream = current_stream();
+  const std::int64_t tokens = x_TI.size(0);
+  const std::int64_t inputs = x_TI.size(1);
+  auto largest = at::empty({2}, at::device(device()).dtype(at::kInt));
+  auto* const x_largest =
+      reinterpret_cast<std::uint32_t*>(largest.mutable_data_ptr<std::int32_t>());
+  auto x_half = new_half({tokens, inputs});
+  check(cuda::largest_magnitude(floats(x_TI), x_TI.numel(), x_largest, stream), "largest input");
+  check(cuda::to_half(floats(x_TI), x_TI.numel(), x_largest, halves_out(x_half), stream),
+        "to fp16");
+  return by_tiles(weight, tokens, [&](std::int64_t first, std::int64_t count) {
+    auto w_half = new_half({count, inputs});
+    float factor = 1;
+    if (weight.streamed()) {
+      const cuda::StreamView view{weight.codes().const_data_ptr<std::uint8_t>(), 1.0F,
+                                  weight.out_features(), inputs};
+      check(cuda::dequantize_stream(view, {first, count}, halves_out(w_half), stream),
+            "dequantise");
+      factor = weight.global_scale();
+    } else {
+      const auto w = dequantized_rows(weight, first, count);
+      check(cuda::largest_magnitude(floats(w), w.numel(), x_largest + 1, stream), "largest weight");
+      check(cuda::to_half(floats(w), w.numel(), x_largest + 1, halves_out(w_half), stream),
+            "to fp16");
+    }
+    auto y = at::mm(x_half, w_half.t(), at::kFloat);
+    check(cuda::undo_half_scale(floats_out(y), y.numel(), x_largest, factor, stream), "scale");
+    if (!weight.streamed()) {
+      check(cuda::undo_half_scale(floats_out(y), y.numel(), x_largest + 1, 1.0F, stream), "scale");
+    }
+    return y;
+  });
+}
+
+at::Tensor CudaBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weight) const {
+  TORCH_INTERNAL_ASSERT(x_TI.dim() == 2 && x_TI.size(1) == weight.in_features() &&
+                            x_TI.scalar_type() == at::kFloat && x_TI.is_cuda() &&
+                            weight.device().is_cuda(),
+                        "linear: expected f32 [T, ", weight.in_features(), "] on the device, got ",
+                        x_TI.scalar_type(), " ", x_TI.sizes());
+  const auto x = x_TI.contiguous();
+  const std::int64_t tokens = x.size(0);
+  const auto type = weight.codes().scalar_type();
+  if (type == at::kHalf || type == at::kBFloat16) {
+    // Exact: 16-bit weights by the terms of x. fp16 terms would overflow where bf16's do not.
+    const auto values = weight.dense_values().to(at::kBFloat16);
+    if (type == at::kBFloat16) {
+      return at::mm(terms_of(x, at::kBFloat16), values.t(), at::kFloat)
+          .view({3, tokens, weight.out_features()})
+          .sum(0);
+    }
+  }
+  const bool packed = type == at::kByte;
+  if (packed && !weight.streamed() && tokens <= cuda::kLinearMaxTokens) {
+    const bool nf4 = weight.format() == WeightFormat::kNf4;
+    if (!nf4 || (weight.in_features() % 8 == 0 && weight.nf4_view().block % 8 == 0)) {
+      auto y = at::empty({tokens, weight.out_features()}, x.options());
+      const cuda::LinearOperands operands{floats(x), floats_out(y), tokens};
+      check(nf4 ? cuda::linear_nf4(weight.nf4_view(), operands, current_stream())
+                : cuda::linear_nvfp4(weight.nvfp4_view(), operands, current_stream()),
+            "product");
+      return y;
+    }
+  }
+  if (packed && dtype_ == ComputeDtype::kBF16) return half_product(x, weight);
+  return by_tiles(weight, tokens, [&](std::int64_t first, std::int64_t count) {
+    return at::mm(x, dequantized_rows(weight, first, count).t());
+  });
+}
+
+at::Tensor CudaBackend::rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) const {
+  const auto in = x.contiguous();
+  auto y = at::empty_like(in);
+  const std::int64_t cols = in.size(-1);
+  check(cuda::rms_norm(floats(in), floats(weight), static_cast<float>(eps), in.numel() / cols, cols,
+                       floats_out(y), current_stream()),
+        "RMS norm");
+  return y;
+}
+
+at::Tensor CudaBackend::apply_rope(const at::Tensor& x_THE, const at::Tensor& cos_TE,
+                                   const at::Tensor& sin_TE) const {
+  const auto in = x_THE.contiguous();
+  auto y = at::empty_like(in);
+  check(cuda::apply_rope(floats(in), floats(cos_TE), floats(sin_TE),
+                         {in.size(0), in.size(1), in.size(2)}, floats_out(y), current_stream()),
+        "RoPE");
+  return y;
+}
+
+at::Tensor CudaBackend::attention(const at::Tensor& q_THE, const at::Tensor& k_SKE,
+                                  const at::Tensor& v_SKE) const {
+  const std::int64_t tokens = q_THE.size(0);
+  const std::int64_t before = k_SKE.size(0) - tokens;
+  const auto batched = [](const at::Tensor& x_THE) { return x_THE.transpose(0, 1).unsqueeze(0); };
+  const auto k = batched(k_SKE);
+  const auto v = batched(v_SKE);
+  if (k.scalar_type() == at::kBFloat16) {
+    // The mask is aligned to the last token, as flash attention's own interface has it.
+    const auto attended = std::get<0>(at::_scaled_dot_product_flash_attention(
+        batched(q_THE).to(at::kBFloat16), k, v, /*dropout_p=*/0.0, /*is_causal=*/tokens > 1));
+    return attended.squeeze(0).transpose(0, 1).to(at::kFloat).contiguous();
+  }
+  const std::int64_t group = q_THE.size(1) / k_SKE.size(1);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(q_THE.size(2)));
+  std::vector<at::Tensor> out;
+  for (std::int64_t first = 0; first < tokens; first += kScoreRows) {
+    const std::int64_t count = std::min(kScoreRows, tokens - first);
+    const std::int64_t visible = before + first + count;
+    const auto q_HtE = (q_THE.narrow(0, first, count) * scale).transpose(0, 1);
+    const auto heads = [&](const at::Tensor& x) {
+      return x.squeeze(0).narrow(1, 0, visible).repeat_interleave(group, 0);
+    };
+    auto scores = at::bmm(q_HtE, heads(k).transpose(1, 2));
+    if (count > 1) {
+      const auto future = at::ones({count, visible}, at::device(device()).dtype(at::kBool))
+                              .triu(before + first + 1);
+      scores.masked_fill_(future.unsqueeze(0), -std::numeric_limits<float>::infinity());
+    }
+    out.push_back(at::bmm(at::softmax(scores, -1), heads(v)).transpose(0, 1));
+  }
+  return at::cat(out, 0).contiguous();
+}
+
+at::Tensor CudaBackend::swiglu(const at::Tensor& gate, const at::Tensor& up) const {
+  const auto g = gate.contiguous();
+  const auto u = up.contiguous();
+  auto y = at::empty_like(g);
+  check(cuda::swiglu(floats(g), floats(u), g.numel(), floats_out(y), current_stream()), "SwiGLU");
+  return y;
+}
+
+at::Tensor CudaBackend::add(const at::Tensor& a, const at::Tensor& b) const {
+  const auto left = a.contiguous();
+  const auto right = b.contiguous();
+  auto y = at::empty_like(left);
+  check(cuda::add(floats(left), floats(right), left.numel(), floats_out(y), current_stream()),
+        "addition");
+  return y;
+}
+
+}  // namespace
+
+const std::string& no_cuda_reason() {
+  static const std::string kReason = [] {
+    int count = 0;
+    const cudaError_t status = cudaGetDeviceCount(&count);
+    if (status != cudaSuccess) return fmt::format("CUDA says '{}'", cudaGetErrorString(status));
+    return count > 0 ? std::string() : std::string("no CUDA device");
+  }();
+  return kReason;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(ComputeDtype dtype) {
+  return std::make_unique<CudaBackend>(dtype);
+}
+
+}  // namespace qf

@@ -1,0 +1,16 @@
+#include "cuda.h"
+#include "qwen3fp4/base/error.h"
+
+namespace qf {
+
+const std::string& no_cuda_reason() {
+  static const std::string kReason =
+      "this build has no CUDA (build the preset `cuda`: doc/architecture.md)";
+  return kReason;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(ComputeDtype) {
+  fail(ExitCode::kUsage, "backend 'cuda': {}", no_cuda_reason());
+}
+
+}  // namespace qf

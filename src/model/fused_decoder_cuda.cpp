@@ -1,0 +1,249 @@
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <array>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/kernels/cuda/decode_step.h"
+#include "qwen3fp4/model/fused_decoder.h"
+#include "qwen3fp4/model/rope.h"
+
+namespace qf {
+namespace {
+
+// Half a second at a GPU's clock: a step takes a hundredth of that.
+constexpr std::int64_t kSpinLimitCycles = 1'000'000'000;
+
+void check(cudaError_t status, std::string_view what) {
+  if (status == cudaSuccess) return;
+  fail(status == cudaErrorMemoryAllocation ? ExitCode::kOutOfMemory : ExitCode::kUnreadable,
+       "CUDA: {}: {}", what, cudaGetErrorString(status));
+}
+
+// Memory of the host that the device writes.
+template <class T>
+class Pinned {
+ public:
+  explicit Pinned(std::size_t count) {
+    void* data = nullptr;
+    check(cudaHostAlloc(&data, count * sizeof(T), cudaHostAllocMapped), "pinned memory");
+    data_ = static_cast<T*>(data);
+    std::fill(data_, data_ + count, T{});
+  }
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+  ~Pinned() { (void)cudaFreeHost(data_); }
+  [[nodiscard]] T* get() const { return data_; }
+
+ private:
+  T* data_ = nullptr;
+};
+
+cuda::DecodeMatrix matrix(const WeightMatrix& weight) {
+  return {weight.codes().const_data_ptr<std::uint8_t>(), weight.global_scale()};
+}
+
+const float* norm_data(const at::Tensor& norm) {
+  return norm.defined() ? norm.const_data_ptr<float>() : nullptr;
+}
+
+template <class T>
+T* device_data(const at::Tensor& t) {
+  return reinterpret_cast<T*>(t.data_ptr());
+}
+
+// Why the kernel cannot run this model, or nothing.
+std::string obstacle(const Qwen3Model& model, const KvCache& cache) {
+  if (!model.backend().device().is_cuda()) return "the backend is not cuda";
+  if (cache.keys().scalar_type() != at::kBFloat16) return "keys and values are not cached in bf16";
+  if (model.layers().size() > static_cast<std::size_t>(cuda::kDecodeMaxLayers)) {
+    return fmt::format("the model has more than {} layers", cuda::kDecodeMaxLayers);
+  }
+  const auto not_streamed = [](const WeightMatrix& weight, std::string_view name) {
+    return weight.streamed() ? std::string()
+                             : fmt::format("{} is {}, not NVFP4 in the stream layout", name,
+                                           weight_format_name(weight.format()));
+  };
+  for (const DecoderLayer& layer : model.layers()) {
+    for (const std::string_view name : kLayerLinears) {
+      const std::string reason = not_streamed(weight_of(layer, name), name);
+      if (!reason.empty()) return reason;
+    }
+  }
+  if (model.embed_tokens().format() != WeightFormat::kBF16) {
+    return fmt::format("the embedding is {}, not bf16",
+                       weight_format_name(model.embed_tokens().format()));
+  }
+  return not_streamed(model.lm_head(), "lm_head");
+}
+
+cuda::DecodeModel decode_model(const Qwen3Model& model, const KvCache& cache,
+                               const at::Tensor& cos_SE, const at::Tensor& sin_SE) {
+  const ModelConfig& config = model.config();
+  cuda::DecodeModel m{};
+  m.layers = static_cast<std::int32_t>(config.num_hidden_layers);
+  m.hidden = static_cast<std::int32_t>(config.hidden_size);
+  m.intermediate = static_cast<std::int32_t>(config.intermediate_size);
+  m.heads = static_cast<std::int32_t>(config.num_attention_heads);
+  m.kv_heads = static_cast<std::int32_t>(config.num_key_value_heads);
+  m.head_dim = static_cast<std::int32_t>(config.head_dim);
+  m.vocab = static_cast<std::int32_t>(config.vocab_size);
+  m.rms_norm_eps = static_cast<float>(config.rms_norm_eps);
+  m.embed_tokens = device_data<const __nv_bfloat16>(model.embed_tokens().dense_values());
+  m.norm = norm_data(model.norm());
+  m.lm_head = matrix(model.lm_head());
+  m.rope_cos = norm_data(cos_SE);
+  m.rope_sin = norm_data(sin_SE);
+  m.keys = device_data<__nv_bfloat16>(cache.keys());
+  m.values = device_data<__nv_bfloat16>(cache.values());
+  m.context = cache.context();
+  for (std::size_t i = 0; i < model.layers().size(); ++i) {
+    const DecoderLayer& layer = model.layers()[i];
+    m.layer[i] = {matrix(layer.q_proj),
+                  matrix(layer.k_proj),
+                  matrix(layer.v_proj),
+                  matrix(layer.o_proj),
+                  matrix(layer.gate_proj),
+                  matrix(layer.up_proj),
+                  matrix(layer.down_proj),
+                  norm_data(layer.input_layernorm),
+                  norm_data(layer.post_attention_layernorm),
+                  norm_data(layer.q_norm),
+                  norm_data(layer.k_norm)};
+  }
+  return m;
+}
+
+class CudaFusedDecoder final : public FusedDecoder {
+ public:
+  CudaFusedDecoder(const Qwen3Model& model, KvCache& cache, const std::vector<bool>& allowed)
+      : cache_(cache), reports_(2) {
+    const ModelConfig& config = model.config();
+    const auto device = model.backend().device();
+    const auto tables = rope_tables(config, rope_inverse_frequencies(config), 0, cache.context());
+    const auto half = [&](const at::Tensor& table_SE) {
+      return table_SE.narrow(1, 0, config.head_dim / 2).contiguous().to(device);
+    };
+    cos_ = half(tables.first);
+    sin_ = half(tables.second);
+    model_ = decode_model(model, cache, cos_, sin_);
+    auto mask = at::zeros({(config.vocab_size + 31) / 32}, at::kInt);
+    auto* const words = reinterpret_cast<std::uint32_t*>(mask.mutable_data_ptr<std::int32_t>());
+    for (std::size_t id = 0; id < allowed.size(); ++id) {
+      if (allowed[id]) words[id / 32] |= 1U << (id % 32);
+    }
+    allowed_ = mask.to(device);
+    logits_ = at::empty({2, 1, config.vocab_size}, at::device(device).dtype(at::kFloat));
+    tokens_ = at::zeros({2}, at::device(device).dtype(at::kInt));
+    status_ = at::zeros({4}, at::device(device).dtype(at::kInt));
+  }
+
+  // The plan's status, for make() to explain.
+  [[nodiscard]] cudaError_t plan() {
+    const cudaError_t status = cuda::decode_plan(model_, plan_);
+    if (status == cudaSuccess) {
+      workspace_ = at::zeros({plan_.workspace_bytes}, status_.options().dtype(at::kByte));
+    }
+    return status;
+  }
+
+  [[nodiscard]] Result step(std::int64_t token, bool ahead) override {
+    const std::int64_t position = cache_.length();
+    cache_.check_room(1);
+    if (!ahead_ || ahead_position_ != position || ahead_token_ != token) {
+      set_token(token);
+      launch(position, device_data<const std::uint32_t>(tokens_));
+    }
+    const std::uint32_t number = next_number_ - 1;
+    ahead_ = ahead && position + 1 < cache_.context();
+    // The step's own choice, where the device leaves it.
+    if (ahead_) launch(position + 1, device_data<const std::uint32_t>(status_));
+    const cuda::DecodeReport report = wait_for(number);
+    if (report.hung != 0) {
+      fail(ExitCode::kUnreadable,
+           "CUDA: the decode step made no progress in phase {} of {} (5 a layer) and gave up",
+           report.hung - 1, 5 * model_.layers + 1);
+    }
+    cache_.advance(1);
+    ahead_position_ = position + 1;
+    ahead_token_ = report.token;
+    shown_ = number % 2;
+    return {static_cast<std::int64_t>(report.token), report.non_finite == 0};
+  }
+
+  [[nodiscard]] at::Tensor logits() const override { return logits_[shown_]; }
+
+ private:
+  void set_token(std::int64_t token) { tokens_.fill_(static_cast<std::int32_t>(token)); }
+
+  void launch(std::int64_t position, const std::uint32_t* token) {
+    const std::uint32_t slot = next_number_ % 2;
+    cuda::DecodeStep step{};
+    step.token = token;
+    step.position = position;
+    step.logits = logits_[slot].mutable_data_ptr<float>();
+    step.allowed = device_data<const std::uint32_t>(allowed_);
+    step.status = device_data<cuda::DecodeStatus>(status_);
+    step.report = reports_.get() + slot;
+    step.workspace = workspace_.mutable_data_ptr<std::uint8_t>();
+    step.number = next_number_++;
+    step.spin_limit_cycles = kSpinLimitCycles;
+    check(cuda::decode_step(model_, plan_, step, c10::cuda::getCurrentCUDAStream().stream()),
+          "decode step");
+  }
+
+  // The report of a step, which the device writes while the host watches.
+  [[nodiscard]] cuda::DecodeReport wait_for(std::uint32_t number) const {
+    const volatile cuda::DecodeReport* const report = reports_.get() + number % 2;
+    for (std::int64_t reads = 1; report->done != number + 1; ++reads) {
+      // A kernel that failed writes nothing more.
+      if (reads % 4096 == 0) {
+        const cudaError_t status = cudaStreamQuery(c10::cuda::getCurrentCUDAStream().stream());
+        if (status != cudaSuccess && status != cudaErrorNotReady) check(status, "decode step");
+      }
+    }
+    return {report->token, report->non_finite, report->hung, report->done};
+  }
+
+  KvCache& cache_;
+  cuda::DecodeModel model_{};
+  cuda::DecodePlan plan_;
+  at::Tensor cos_, sin_;  // [context, head_dim / 2]
+  at::Tensor allowed_;    // bit per id
+  at::Tensor logits_;     // [2, 1, vocab], by the step's number
+  at::Tensor tokens_;     // the token that the host gives
+  at::Tensor status_;     // cuda::DecodeStatus
+  at::Tensor workspace_;
+  Pinned<cuda::DecodeReport> reports_;  // 2, by the step's number
+  std::uint32_t next_number_ = 0;
+  std::uint32_t shown_ = 0;
+  bool ahead_ = false;  // the last launch runs `ahead_token_` at `ahead_position_`
+  std::int64_t ahead_position_ = 0;
+  std::int64_t ahead_token_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<FusedDecoder> FusedDecoder::make(const Qwen3Model& model, KvCache& cache,
+                                                 const std::vector<bool>& allowed,
+                                                 std::string& why_not) {
+  why_not = obstacle(model, cache);
+  if (!why_not.empty()) return nullptr;
+  auto decoder = std::make_unique<CudaFusedDecoder>(model, cache, allowed);
+  const cudaError_t status = decoder->plan();
+  if (status == cudaSuccess) return decoder;
+  (void)cudaGetLastError();
+  if (status == cudaErrorInvalidValue) {
+    why_not = "the kernel does not take this model's shape";
+    return nullptr;
+  }
+  check(status, "plan of the decode step");
+  return nullptr;
+}
+
+}  // namespace qf
