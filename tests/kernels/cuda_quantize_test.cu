@@ -6,6 +6,7 @@
 
 #include "cuda_support.h"
 #include "qwen3fp4/kernels/cuda/quantize.h"
+#include "qwen3fp4/kernels/fp4.h"
 #include "wild_floats.h"
 
 namespace qf {
@@ -14,6 +15,7 @@ namespace {
 // The same values on the host as f32, and on the device as f32 or bf16.
 class Values {
  public:
+  // Values lose their low halves, so that bf16 holds them.
   explicit Values(std::vector<float> values)
       : host_(std::move(values)), device_bf16_(to_bf16(host_)), device_f32_(host_) {}
   const std::vector<float>& host() const { return host_; }
@@ -85,14 +87,15 @@ TEST(CudaQuantize, Nvfp4IsTheCpusBits) {
 }
 
 template <class T>
-void expect_nf4(const Values& values, const T* device, std::int64_t count) {
+void expect_nf4(const std::vector<float>& host, const T* device) {
+  const auto count = static_cast<std::int64_t>(host.size());
   auto codes = bytes(count / 2);
   auto absmax = poison((count + kNf4Block - 1) / kNf4Block);
   const DeviceArray<std::uint8_t> device_codes(codes);
   const DeviceArray<float> device_absmax(absmax);
   ASSERT_EQ(cuda::quantize_nf4(device, count, {device_codes.get(), device_absmax.get()}, nullptr),
             cudaSuccess);
-  quantize_nf4(values.host().data(), count, codes.data(), absmax.data());
+  quantize_nf4(host.data(), count, codes.data(), absmax.data());
   EXPECT_TRUE(same_bits(device_absmax.host(), absmax));
   EXPECT_EQ(device_codes.host(), codes);
 }
@@ -107,9 +110,23 @@ TEST(CudaQuantize, Nf4IsTheCpusBits) {
         host[static_cast<std::size_t>(i)] = 0;
       }
       const Values values(host);
-      expect_nf4(values, values.f32(), count);
-      expect_nf4(values, values.bf16(), count);
+      expect_nf4(values.host(), values.f32());
+      expect_nf4(values.host(), values.bf16());
     }
+  }
+}
+
+// Values next to the borders between codes tell a product with the reciprocal from a division,
+// which the last, shorter block takes.
+TEST(CudaQuantize, Nf4RoundsAsTheCpuDoesAtTheBordersBetweenCodes) {
+  constexpr std::int64_t kCount = 64 + 62;
+  for (int round = 0; round < 50; ++round) {
+    auto host = random_floats(kCount);
+    for (std::size_t i = 0; i < host.size(); ++i) {
+      if (i % 64 != 0) host[i] = nf4_border(i % 15) * std::abs(host[i / 64 * 64]);
+    }
+    const DeviceArray<float> device(host);
+    expect_nf4(host, device.get());
   }
 }
 
