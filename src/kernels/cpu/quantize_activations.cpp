@@ -21,7 +21,7 @@ void quantize_activations(const DenseView& x, const QuantisedTokens& out) {
         scaled[i] = is_finite(scale) ? token[b * kNvfp4Block + i] / scale : 0.0F;
       }
       const Nvfp4Block block = nvfp4_plain_block(scaled, 1.0F);
-      std::memcpy(out.codes + (t * blocks + b) * sizeof(block.codes), block.codes,
+      std::memcpy(out.codes + (t * blocks + b) * (kNvfp4Block / 2), block.codes,
                   sizeof(block.codes));
       out.scale_tiles[scale_tile_offset(t, b, blocks)] = block.scale_e4m3;
     }

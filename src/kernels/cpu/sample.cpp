@@ -42,30 +42,51 @@ WeightedToken* keep_top_p(WeightedToken* begin, WeightedToken* end, double top_p
   return std::move(heap_end, end, begin);
 }
 
+// Calls visit(id, key of the penalised logit) for each allowed id in order; false where a logit,
+// allowed or not, is not finite.
+template <class Visit>
+bool for_each_allowed(const SampleRule& rule, const SampleLogits& in, const Visit& visit) {
+  bool finite = true;
+  for (std::int64_t first = 0; first < in.vocab; first += 32) {
+    const std::uint32_t allowed = in.allowed != nullptr ? in.allowed[first / 32] : ~0U;
+    const std::uint32_t repeated = in.repeated != nullptr ? in.repeated[first / 32] : 0U;
+    const std::int64_t count = std::min<std::int64_t>(32, in.vocab - first);
+    for (std::int64_t i = 0; i < count; ++i) {
+      float logit = in.logits[first + i];
+      finite &= is_finite(logit);
+      if ((allowed >> i & 1U) == 0) continue;
+      if ((repeated >> i & 1U) != 0) logit = penalised_logit(logit, rule.repetition_penalty);
+      visit(first + i, sample_key(logit));
+    }
+  }
+  return finite;
+}
+
+Survivors best_token(const SampleRule& rule, const SampleLogits& in, WeightedToken* token) {
+  *token = {0, -1, fixed_exp(0)};
+  const bool finite = for_each_allowed(rule, in, [token](std::int64_t id, std::uint32_t key) {
+    if (key <= token->key) return;
+    token->key = key;
+    token->id = static_cast<std::int32_t>(id);
+  });
+  if (!finite) return {SampleStatus::kNonFiniteLogits, 0};
+  if (token->id < 0) return {SampleStatus::kNoTokenAllowed, 0};
+  return {SampleStatus::kChosen, 1};
+}
+
 }  // namespace
 
 Survivors surviving_tokens(const SampleRule& rule, const SampleLogits& in, WeightedToken* tokens) {
-  bool finite = true;
+  if (rule.temperature == 0) return best_token(rule, in, tokens);
   WeightedToken* end = tokens;
-  const WeightedToken* best = tokens;
-  for (std::int64_t id = 0; id < in.vocab; ++id) {
-    finite &= is_finite(in.logits[id]);
-    if (in.allowed != nullptr && !id_in_set(in.allowed, id)) continue;
-    const bool repeated = in.repeated != nullptr && id_in_set(in.repeated, id);
-    const float logit =
-        repeated ? penalised_logit(in.logits[id], rule.repetition_penalty) : in.logits[id];
-    *end = {sample_key(logit), static_cast<std::int32_t>(id), 0};
-    if (end->key > best->key) best = end;
-    ++end;
-  }
+  std::uint32_t best = 0;
+  const bool finite = for_each_allowed(rule, in, [&](std::int64_t id, std::uint32_t key) {
+    *end++ = {key, static_cast<std::int32_t>(id), 0};
+    best = std::max(best, key);
+  });
   if (!finite) return {SampleStatus::kNonFiniteLogits, 0};
   if (end == tokens) return {SampleStatus::kNoTokenAllowed, 0};
-  if (rule.temperature == 0) {
-    tokens[0] = *best;
-    tokens[0].weight = fixed_exp(0);
-    return {SampleStatus::kChosen, 1};
-  }
-  const float best_logit = logit_of_key(best->key);
+  const float best_logit = logit_of_key(best);
   end = keep_top_k(tokens, end, rule.top_k);
   for (auto* token = tokens; token != end; ++token) {
     token->weight = sample_weight(logit_of_key(token->key), best_logit, rule.temperature);
