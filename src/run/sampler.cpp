@@ -2,10 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cmath>
 #include <cstddef>
-#include <functional>
-#include <utility>
 
 #include "qwen3fp4/base/error.h"
 
@@ -28,112 +25,62 @@ void check_options(const SamplingOptions& options) {
   check_range("--repeat-penalty", options.repetition_penalty, 0.01, 100);
 }
 
+void add_to_set(std::vector<std::uint32_t>& words, std::int64_t id) {
+  words[static_cast<std::size_t>(id / 32)] |= 1U << static_cast<unsigned>(id % 32);
+}
+
 }  // namespace
 
-Sampler::Sampler(const SamplingOptions& options, std::vector<bool> allowed)
-    : options_(options), allowed_(std::move(allowed)), random_(options.seed) {
+Sampler::Sampler(const SamplingOptions& options, const std::vector<bool>& allowed)
+    : options_(options),
+      vocab_(static_cast<std::int64_t>(allowed.size())),
+      allowed_(static_cast<std::size_t>(id_set_words(vocab_))),
+      random_(options.seed),
+      repeated_(allowed_.size()),
+      tokens_(allowed.size()) {
   check_options(options_);
-  QF_CHECK(std::find(allowed_.begin(), allowed_.end(), true) != allowed_.end(),
-           "the tokenizer has none of the model's {} token ids", allowed_.size());
+  QF_CHECK(vocab_ <= kSampleMaxVocab, "sampling takes up to {} token ids, the model has {}",
+           kSampleMaxVocab, vocab_);
+  for (std::int64_t id = 0; id < vocab_; ++id) {
+    if (allowed[static_cast<std::size_t>(id)]) add_to_set(allowed_, id);
+  }
+  QF_CHECK(std::find(allowed.begin(), allowed.end(), true) != allowed.end(),
+           "the tokenizer has none of the model's {} token ids", vocab_);
 }
 
-std::span<const float> Sampler::penalise(std::span<const float> logits,
-                                         std::span<const std::int64_t> history) {
-  if (options_.repetition_penalty == 1.0) return logits;
-  scores_.assign(logits.begin(), logits.end());
-  const auto penalty = static_cast<float>(options_.repetition_penalty);
+std::span<const WeightedToken> Sampler::survivors(std::span<const float> logits,
+                                                  std::span<const std::int64_t> history) {
+  assert(static_cast<std::int64_t>(logits.size()) == vocab_);
+  std::fill(repeated_.begin(), repeated_.end(), 0U);
   for (const std::int64_t id : history) {
-    const auto index = static_cast<std::size_t>(id);
-    assert(index < logits.size());
-    // From `logits`, not from scores_: an id that occurs twice is penalised once.
-    scores_[index] = logits[index] < 0 ? logits[index] * penalty : logits[index] / penalty;
+    assert(id >= 0 && id < vocab_);
+    add_to_set(repeated_, id);
   }
-  return scores_;
-}
-
-std::int64_t Sampler::best_id(std::span<const float> scores) const {
-  std::size_t best = scores.size();
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    if ((best == scores.size() || scores[i] > scores[best]) && allowed_[i]) best = i;
-  }
-  return static_cast<std::int64_t>(best);
-}
-
-// Tokens that tie with the k-th stay, as in transformers. Keeps the order of ids.
-void Sampler::keep_top_k() {
-  if (options_.top_k == 0 || options_.top_k >= static_cast<std::int64_t>(kept_.size())) return;
-  ranking_.clear();
-  for (const Scored& token : kept_) ranking_.push_back(token.score);
-  const auto last = ranking_.begin() + (options_.top_k - 1);
-  std::nth_element(ranking_.begin(), last, ranking_.end(), std::greater<>());
-  std::erase_if(kept_,
-                [threshold = *last](const Scored& token) { return token.score < threshold; });
-}
-
-// Keeps the most likely tokens until their probabilities reach top_p; the first one always stays,
-// also where it alone exceeds top_p. A heap, because most often a few of 150,000 tokens suffice.
-void Sampler::keep_top_p() {
-  if (options_.top_p >= 1.0) return;
-  double total = 0;
-  for (const Scored& token : kept_) total += std::exp(token.score);
-  const auto less_likely = [](const Scored& a, const Scored& b) {
-    return a.score != b.score ? a.score < b.score : a.id > b.id;
-  };
-  std::make_heap(kept_.begin(), kept_.end(), less_likely);
-  auto heap_end = kept_.end();
-  double reached = 0;
-  do {
-    std::pop_heap(kept_.begin(), heap_end, less_likely);
-    --heap_end;
-    reached += std::exp(heap_end->score) / total;
-  } while (heap_end != kept_.begin() && reached < options_.top_p);
-  kept_.erase(kept_.begin(), heap_end);
-  std::reverse(kept_.begin(), kept_.end());
+  const SampleRule rule{options_.temperature, options_.top_k, options_.top_p, options_.min_p,
+                        static_cast<float>(options_.repetition_penalty)};
+  const auto found = surviving_tokens(
+      rule, {logits.data(), vocab_, allowed_.data(), repeated_.data()}, tokens_.data());
+  QF_CHECK(found.status == SampleStatus::kChosen, "expected finite logits, found NaN or infinity");
+  return {tokens_.data(), static_cast<std::size_t>(found.count)};
 }
 
 std::span<const Candidate> Sampler::distribution(std::span<const float> logits,
                                                  std::span<const std::int64_t> history) {
-  assert(logits.size() == allowed_.size());
-  const auto scores = penalise(logits, history);
-  candidates_.clear();
-  const std::int64_t best = best_id(scores);
-  if (options_.temperature == 0) {
-    candidates_.push_back({best, 1.0});
-    return candidates_;
-  }
-  // Relative to the best one, so that no temperature overflows.
-  const double best_score = scores[static_cast<std::size_t>(best)];
-  kept_.clear();
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    if (!allowed_[i]) continue;
-    kept_.push_back(
-        {(scores[i] - best_score) / options_.temperature, static_cast<std::int64_t>(i)});
-  }
-  keep_top_k();
-  keep_top_p();
+  const auto tokens = survivors(logits, history);
   double total = 0;
-  for (const Scored& token : kept_) {
-    // The best token has 1, which is what min_p is relative to.
-    const double weight = std::exp(token.score);
-    if (weight < options_.min_p) continue;
-    candidates_.push_back({token.id, weight});
-    total += weight;
+  for (const auto& token : tokens) total += static_cast<double>(token.weight);
+  candidates_.clear();
+  for (const auto& token : tokens) {
+    candidates_.push_back({token.id, static_cast<double>(token.weight) / total});
   }
-  for (Candidate& candidate : candidates_) candidate.probability /= total;
   return candidates_;
 }
 
 std::int64_t Sampler::sample(std::span<const float> logits, std::span<const std::int64_t> history) {
-  const auto candidates = distribution(logits, history);
-  if (candidates.size() == 1) return candidates.front().id;
-  // 53 random bits: uniform in [0, 1). std::uniform_real_distribution differs between libraries.
-  const double draw = static_cast<double>(random_() >> 11U) * 0x1p-53;
-  double reached = 0;
-  for (const Candidate& candidate : candidates) {
-    reached += candidate.probability;
-    if (draw < reached) return candidate.id;
-  }
-  return candidates.back().id;  // the probabilities' sum may round to just below 1
+  const auto tokens = survivors(logits, history);
+  if (tokens.size() == 1) return tokens.front().id;
+  return drawn_token(tokens.data(), static_cast<std::int64_t>(tokens.size()),
+                     draw_from_bits(random_()));
 }
 
 }  // namespace qf

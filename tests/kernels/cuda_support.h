@@ -65,6 +65,15 @@ struct Shape {
 };
 inline constexpr Shape kShapes[] = {{1, 16}, {7, 48}, {33, 2560}, {257, 1008}, {1024, 4096}};
 
+// GB/s that the memory's clock and width allow.
+inline double peak_rate() {
+  int device = 0, khz = 0, bits = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&khz, cudaDevAttrMemoryClockRate, device);
+  cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, device);
+  return 2.0 * khz * 1e3 * bits / 8 / 1e9;
+}
+
 // Median of 20 runs, with the bytes that must move.
 template <class Launch>
 void report(const char* name, double bytes, const Launch& launch) {
@@ -83,8 +92,9 @@ void report(const char* name, double bytes, const Launch& launch) {
   }
   std::sort(times.begin(), times.end());
   const double seconds = times[times.size() / 2] / 1e3;
-  std::printf("| %s | %.1f MB | %.1f us | %.0f GB/s |\n", name, bytes / 1e6, seconds * 1e6,
-              bytes / seconds / 1e9);
+  const double rate = bytes / seconds / 1e9;
+  std::printf("| %s | %.1f MB | %.1f us | %.0f GB/s, %.0f %% of the peak |\n", name, bytes / 1e6,
+              seconds * 1e6, rate, 100 * rate / peak_rate());
   cudaEventDestroy(start);
   cudaEventDestroy(stop);
 }

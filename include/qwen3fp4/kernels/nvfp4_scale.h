@@ -25,6 +25,13 @@ QF_HD constexpr std::uint8_t nvfp4_first_candidate(float wanted) {
 QF_HD constexpr std::uint8_t nvfp4_last_candidate(float wanted) {
   return e4m3_from_float(nvfp4_clamp(wanted * 1.5F, kE4M3MinSubnormal));
 }
+// The tensor scale of one token's activations: its largest magnitude / 2688, but a scale of 0 would
+// divide, so never below the smallest normal number; NaN for a token that is not finite.
+QF_HD constexpr float nvfp4_token_scale(float token_amax) {
+  if (!is_finite(token_amax)) return float_from_bits(0x7FC00000U);
+  const float scale = token_amax / (kE4M3Max * kE2M1Max);
+  return scale < 0x1p-126F ? 0x1p-126F : scale;
+}
 static_assert(nvfp4_plain_scale(0.0F) == 0x08, "an all-zero block has the scale 2^-6");
 static_assert(nvfp4_plain_scale(448.0F) == 0x7E && nvfp4_last_candidate(448.0F) == 0x7E,
               "no candidate is NaN");

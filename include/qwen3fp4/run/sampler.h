@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "qwen3fp4/kernels/cpu/sample.h"
+
 namespace qf {
 
 struct SamplingOptions {
@@ -22,39 +24,34 @@ struct Candidate {
   double probability;
 };
 
-// Picks the next token: penalty, temperature, top-k, top-p, min-p, in transformers' order. Ids
-// whose `allowed` entry is false are never picked. The same seed and logits give the same tokens,
-// with every compiler and library: the draw is our own inverse CDF over mt19937_64.
+// Picks the next token by kernels/sample.h. Ids whose `allowed` entry is false are never picked.
+// The same seed and logits give the same tokens, with every compiler, library and device; a step
+// with one candidate takes no draw.
 class Sampler {
  public:
-  // Throws (exit code 2) for options out of range, and when no id is allowed.
-  Sampler(const SamplingOptions& options, std::vector<bool> allowed);
-  // `logits` f32 [vocab], finite; `history`: ids the repetition penalty looks at.
+  // Throws (exit code 2) for options out of range, when no id is allowed, and for more than
+  // kSampleMaxVocab ids.
+  Sampler(const SamplingOptions& options, const std::vector<bool>& allowed);
+  // `logits` f32 [vocab]; `history`: ids the repetition penalty looks at. Throws when a logit is
+  // not finite.
   [[nodiscard]] std::int64_t sample(std::span<const float> logits,
                                     std::span<const std::int64_t> history);
-  // What sample() would draw from: the tokens that survive, probabilities summing to 1 (greedy: one
-  // token). Valid until the next call.
+  // What sample() would draw from, in the order of ids: the tokens that survive, probabilities
+  // summing to 1 (greedy: one token). Valid until the next call.
   [[nodiscard]] std::span<const Candidate> distribution(std::span<const float> logits,
                                                         std::span<const std::int64_t> history);
 
  private:
-  struct Scored {
-    double score;  // after penalty and temperature, less the best token's
-    std::int64_t id;
-  };
-  [[nodiscard]] std::span<const float> penalise(std::span<const float> logits,
-                                                std::span<const std::int64_t> history);
-  [[nodiscard]] std::int64_t best_id(std::span<const float> scores) const;
-  void keep_top_k();
-  void keep_top_p();
+  [[nodiscard]] std::span<const WeightedToken> survivors(std::span<const float> logits,
+                                                         std::span<const std::int64_t> history);
 
   SamplingOptions options_;
-  std::vector<bool> allowed_;
+  std::int64_t vocab_;
+  std::vector<std::uint32_t> allowed_;  // a set of ids
   std::mt19937_64 random_;
   // Scratch, kept so that a token allocates nothing.
-  std::vector<float> scores_;
-  std::vector<Scored> kept_;
-  std::vector<double> ranking_;
+  std::vector<std::uint32_t> repeated_;
+  std::vector<WeightedToken> tokens_;
   std::vector<Candidate> candidates_;
 };
 
