@@ -1,16 +1,56 @@
 #!/usr/bin/env bash
-# On a machine with a GPU and nvcc: builds the kernels (no libtorch needed), runs every GPU test,
-# runs them again under compute-sanitizer, and prints the timing rows. Needs no network.
+# On a machine with a GPU and nvcc, without network: builds the kernels (no libtorch needed), runs
+# every GPU test, runs them again under compute-sanitizer, and prints the timing rows. With
+# `--program build/cuda/qwen3fp4 --model DIR` (from the quick start) the program's paths are checked
+# as well: every CUDA path against the reference, greedy answers, KL, and the bench's rows.
+# `--quick` leaves the sanitizers out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-build=${1:-build/gpu}
+build=build/gpu program='' model='' quick=false
+while (($#)); do
+  case $1 in
+    --program) program=$2 && shift 2 ;;
+    --model) model=$2 && shift 2 ;;
+    --build) build=$2 && shift 2 ;;
+    --quick) quick=true && shift ;;
+    *) echo "gpu_check: expected --program FILE, --model DIR, --build DIR or --quick, got $1" >&2 && exit 2 ;;
+  esac
+done
+
 arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
+[[ $arch == 90 ]] && arch=90a
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 cmake -S cmake/gpu_check -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_CUDA_ARCHITECTURES="$arch" >/dev/null
-cmake --build "$build" -j "$(nproc)"
-"$build"/cuda_test
-for tool in memcheck racecheck synccheck; do
-  echo "== compute-sanitizer $tool"
-  compute-sanitizer --tool "$tool" --error-exitcode 1 "$build"/cuda_test --gtest_filter=-*Speed | tail -n 3
+cmake --build "$build" -j "$(nproc)" >/dev/null
+"$build"/cuda_test --gtest_brief=1
+if ! $quick; then
+  for tool in memcheck racecheck synccheck; do
+    echo "== compute-sanitizer $tool"
+    compute-sanitizer --tool "$tool" --error-exitcode 1 "$build"/cuda_test --gtest_brief=1 \
+      --gtest_filter=-*Speed | tail -n 3
+  done
+fi
+
+[[ -n $program ]] || exit 0
+echo "== paths of the program"
+failed=0
+for path in cuda{,\,prefill=token,\,prefill=half}{,\,dtype=bf16}; do
+  "$program" ab-check --model "$model" --b "$path" | tail -n 1 || failed=1
 done
+echo "== greedy answers"
+prompt='Write one short sentence about UFO and you.'
+generate() { "$program" generate --model "$model" --prompt "$prompt" --temp 0 --max-tokens 64 --ignore-eos "$@"; }
+reference=$(generate --backend reference)
+for options in '' '--fused false' '--dtype fp32'; do
+  # shellcheck disable=SC2086
+  if [[ $(generate --backend cuda $options) == "$reference" ]]; then
+    echo "cuda $options: the reference's 64 tokens"
+  else
+    echo "cuda $options: other tokens than the reference's" && failed=1
+  fi
+done
+echo "== same seed, same text"
+drawn() { generate --backend cuda --seed 7 --temp 0.8; }
+if [[ $(drawn) == "$(drawn)" ]]; then echo "same"; else echo "different" && failed=1; fi
+exit $failed

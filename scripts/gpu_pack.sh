@@ -14,6 +14,6 @@ ldd build/cuda/qwen3fp4 | awk '$2 == "=>" && $3 ~ /^\// {print $3}' |
   grep -vE '/(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s)\.so|/torch/|/nvidia/|/cuda' |
   xargs -I{} cp -L {} "$pack/lib"
 tar -C "$pack" -cJf "$pack/qwen3fp4.tar.xz" qwen3fp4 lib
-rm -r "$pack/lib" "$pack/qwen3fp4"
+rm -r build/pack/lib build/pack/qwen3fp4
 split -b 40M -d "$(scripts/fetch_model.sh)" "$pack/model.gguf."
 du -h "$pack"/*

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building needs and is missing: Debian packages (root or sudo), and, into .deps/venv,
 # the wheels that carry libtorch and the tests' Python packages. Safe to repeat; a second run does
-# nothing. `--cuda` adds nvcc from PyPI when none is on PATH, `--lint` the clang tools of CI.
+# nothing. `--cuda` adds nvcc from PyPI when none is on PATH and, where there is a GPU, the libraries
+# that libtorch's CUDA half loads (4 GB); `--lint` the clang tools of CI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -55,4 +56,12 @@ if [[ ${1:-} == --cuda ]] && ! command -v nvcc >/dev/null; then
   # Pinned together: a newer nvvm writes PTX that this ptxas refuses.
   install_wheels installed_cuda nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 \
     nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85
+fi
+if [[ ${1:-} == --cuda ]] && command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
+  stamp=.deps/installed_gpu.txt
+  if [[ ! -f $stamp ]]; then
+    say "installing from PyPI into .deps/venv: what libtorch needs on a GPU"
+    .deps/venv/bin/pip install -q --disable-pip-version-check torch==2.11.0
+    touch "$stamp"
+  fi
 fi

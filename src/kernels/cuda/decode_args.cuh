@@ -11,10 +11,7 @@ namespace qf::cuda::decode {
 inline constexpr int kGroups = 3;  // warpgroups that multiply
 inline constexpr int kConsumerWarps = 4 * kGroups;
 inline constexpr int kConsumers = 32 * kConsumerWarps;
-inline constexpr int kThreads = kConsumers + 128;  // and the producer's warpgroup
-// Registers of a thread: 128 on average, dealt to those who multiply.
-inline constexpr int kProducerRegisters = 32;
-inline constexpr int kConsumerRegisters = 160;
+inline constexpr int kThreads = kConsumers + 32;  // and the producer's warp
 inline constexpr int kMaxRing = 24;
 inline constexpr int kMaxXChunks = 24;
 inline constexpr int kPassTiles = 8;     // row tiles whose sums a block holds at a time
@@ -272,6 +269,7 @@ struct SharedState {
   AttentionShare share;
   ChunkRange ranges[kHead + 1];
   std::uint32_t arrived[kPassTiles][4];  // bit per warpgroup that has left its sums
+  std::uint32_t multiplying;             // the block reads the ring now
   // By tile: blocks that share it, or additions of a layer's o and down to it.
   std::uint8_t qkv_parts[kMaxQkvTiles], gate_up_parts[kMaxGateUpTiles];
   std::uint8_t o_adds[kMaxOTiles], down_adds[kMaxOTiles];
@@ -295,8 +293,9 @@ struct RingPlace {
   int slot;
   std::uint32_t parity;
   int next;  // slots of the block until this warpgroup's next
+  int ring;  // slots of the ring
 
-  __device__ __forceinline__ void advance(int ring) {
+  __device__ __forceinline__ void advance() {
     slot += kGroups;
     if (slot >= ring) {
       slot -= ring;

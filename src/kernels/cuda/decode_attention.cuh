@@ -306,7 +306,7 @@ __device__ __forceinline__ void attend(const Args& a, RingPlace& place, int warp
       }
       __syncwarp();
       if (lane == 0) mbarrier_arrive(shared_address(shared_state().empty + place.slot));
-      place.advance(a.ring);
+      place.advance();
     } else {
       keys[0] = *reinterpret_cast<const uint2*>(shared_state().newest[0] + feature);
       values[0] = *reinterpret_cast<const uint2*>(shared_state().newest[1] + feature);
@@ -366,7 +366,9 @@ __device__ __forceinline__ void attention(const Args& a, const Phase& p, RingPla
     named_barrier<kConsumers>();  // nobody multiplies by the staged activations any more
     store_heads<kHeadDim>(a, p, head, warp, lane);
     named_barrier<kConsumers>();
+    if (thread == 0) shared_state().multiplying = 1;
     attend<kHeadDim>(a, place, warp, lane);
+    if (thread == 0) shared_state().multiplying = 0;
     named_barrier<kConsumers>();
   }
   store_attended<kHeadDim>(a, p, thread);

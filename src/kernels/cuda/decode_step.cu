@@ -29,10 +29,12 @@ __device__ __forceinline__ void prefetch_norms(const LaunchArgs& launch, int lay
   prefetch(next.k_norm, model.head_dim);
 }
 
-// Fetches this block's bytes of all phases in order, a few slots at a time: more on their way do
-// not come sooner, they delay the activations that the consumers read between phases.
+// Fetches this block's bytes of all phases in order. While the block waits for activations only a
+// few slots are on their way: more would delay what it waits for. While it multiplies, as many as
+// the memory can be kept busy with.
 struct Producer {
-  static constexpr int kInFlight = 2;
+  static constexpr int kInFlightWaiting = 2;
+  static constexpr int kInFlightMultiplying = 6;
   const LaunchArgs& launch;
   const Args& a;
   int slot = 0, arrived_slot = 0;
@@ -50,7 +52,10 @@ struct Producer {
   // The next slot, once its last bytes are used.
   __device__ __forceinline__ void acquire(int bytes) {
     mbarrier_wait(shared_address(shared_state().empty + slot), parity);
-    if (issued - arrived >= kInFlight) wait_arrived();
+    const volatile std::uint32_t& multiplying = shared_state().multiplying;
+    while (issued - arrived >= (multiplying != 0 ? kInFlightMultiplying : kInFlightWaiting)) {
+      wait_arrived();
+    }
     mbarrier_expect(shared_address(shared_state().full + slot), bytes);
   }
   __device__ __forceinline__ void copy(int offset, const void* source, int bytes) const {
@@ -241,16 +246,15 @@ __device__ __forceinline__ void flush(const Consumer& c, const Pass& pass, int t
   }
   auto& sums = shared_state().sums[tile - pass.tile0];
   if (t < 2) sums[c.group][row] = value;
-  __threadfence_block();
   __syncwarp();
   std::uint32_t present = 0;
   if (c.lane == 0) {
     const std::uint32_t own = 1U << c.group;
-    present = own | atomicOr(&shared_state().arrived[tile - pass.tile0][c.group_warp], own);
+    present = own | shared_atomic_or(&shared_state().arrived[tile - pass.tile0][c.group_warp], own);
   }
   present = __shfl_sync(~0U, present, 0);
   if (__popc(present) != min(kGroups, pass.chunks_of(tile))) return;
-  __threadfence_block();
+  __syncwarp();
   if (c.lane >= 16) return;
   const int in_tile = c.group_warp * 16 + c.lane;
   float sum = 0;
@@ -277,7 +281,7 @@ __device__ __forceinline__ void multiply(const Consumer& c, const Pass& pass, Ri
                    shared_address(shared_state().empty + place.slot),
                    c.descriptor + __shfl_sync(~0U, staged, 0) * (kXChunkBytes / 16),
                    shared_state().x_scale[staged], c.lane, s);
-    place.advance(c.a.ring);
+    place.advance();
     column += kGroups;
     if (column < chunks_per_tile && i + kGroups < pass.last) continue;
     flush(c, pass, tile, s, best);
@@ -335,8 +339,10 @@ __device__ __forceinline__ void multiply_phase(const Consumer& c, const Phase& p
     if (thread < kPassTiles * 4) shared_state().arrived[thread / 4][thread % 4] = 0;
     fence_proxy_async();
     named_barrier<kConsumers>();
+    if (thread == 0) shared_state().multiplying = 1;
     if (whole_stream) pass.factor = inverse_rms(c.a);
     multiply(c, pass, place, best);
+    if (thread == 0) shared_state().multiplying = 0;
   }
 }
 
@@ -385,7 +391,7 @@ __device__ __forceinline__ void start_stream(const Args& a, int thread) {
 template <int kHeadDim>
 __device__ __forceinline__ void consume(Consumer c) {
   const Args& a = c.a;
-  RingPlace place{c.group, 0, c.group};
+  RingPlace place{c.group, 0, c.group, a.ring};
   unsigned long long best = 0;
   start_stream(a, c.warp * 32 + c.lane);
   const int head = a.model.layers * kPhasesPerLayer;
@@ -451,6 +457,7 @@ __device__ __forceinline__ void fill_shared(const LaunchArgs& launch, int thread
         reinterpret_cast<const std::uint32_t*>(&a)[thread];
   }
   if (thread != 64) return;
+  s.multiplying = 0;
   for (int i = 0; i < a.ring; ++i) {
     mbarrier_init(shared_address(s.full + i), 1);
     mbarrier_init(shared_address(s.empty + i), 4);
@@ -467,11 +474,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   const Args& a = shared_state().args;
   if (warp >= kConsumerWarps) {
-    fewer_registers<kProducerRegisters>();
     if (thread == kConsumers) Producer{launch, a}.run();
     return;
   }
-  more_registers<kConsumerRegisters>();
   // Right operand: 8 columns of N apart the bytes of the x_chunks, core matrices along k 128 bytes.
   const auto address = static_cast<std::uint64_t>(shared_address(staged_x(a)));
   const auto apart = static_cast<std::uint64_t>(a.x_chunks * kXChunkBytes);

@@ -54,6 +54,16 @@ __device__ __forceinline__ void fence_proxy_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+// Releases what this warp has written before __syncwarp(), acquires what the others had.
+__device__ __forceinline__ std::uint32_t shared_atomic_or(std::uint32_t* word, std::uint32_t bits) {
+  std::uint32_t before;
+  asm volatile("atom.acq_rel.cta.shared::cta.or.b32 %0,[%1],%2;"
+               : "=r"(before)
+               : "r"(shared_address(word)), "r"(bits)
+               : "memory");
+  return before;
+}
+
 // Of the first `kThreads` threads of the block, which is how the consumers leave the producer out.
 template <int kThreads>
 __device__ __forceinline__ void named_barrier() {
@@ -70,16 +80,6 @@ __device__ __forceinline__ void opaque(int& value) { asm volatile("" : "+r"(valu
 __device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
-// By all warps of a warpgroup.
-template <int kRegisters>
-__device__ __forceinline__ void more_registers() {
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
-}
-template <int kRegisters>
-__device__ __forceinline__ void fewer_registers() {
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
-}
-
 __device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
