@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -138,6 +139,14 @@ TEST_P(ActivationFiles, ThatAreNoneAreRefused) {
   refused("model.embed_tokens: expected f32 [2, ");
   write_taps(path, ids, {"model.embed_tokens", DType::kBF16, {2, 2 * hidden}, bytes(floats)});
   refused("found bf16");
+  const std::int64_t heads = model.config().num_attention_heads;
+  const std::int64_t head_dim = model.config().head_dim;
+  const std::vector<float> queries(static_cast<std::size_t>(2 * heads * head_dim), 0.5F);
+  const char* const rope = "model.layers.0.self_attn.q_rope";
+  write_taps(path, ids, {rope, DType::kF32, {2, head_dim, heads}, bytes(queries)});
+  refused(fmt::format("q_rope: expected f32 [2, {}, {}], found f32 [2, {}, {}]", heads, head_dim,
+                      head_dim, heads)
+              .c_str());
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, ActivationFiles,
