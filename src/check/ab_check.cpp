@@ -30,6 +30,12 @@ bool is_alias(std::string_view module) {
   return module.ends_with(".self_attn") || module.ends_with(".mlp");
 }
 
+// "model.layers.3" is a layer's output.
+bool is_residual_stream(std::string_view module) {
+  return module == "model.embed_tokens" || module.ends_with(".self_attn_residual") ||
+         (module.starts_with("model.layers.") && std::ranges::count(module, '.') == 2);
+}
+
 const WeightMatrix* weight_at(const Qwen3Model& model, const std::string& module,
                               std::int64_t layer) {
   if (module == "model.embed_tokens") return &model.embed_tokens();
@@ -104,6 +110,7 @@ class Comparison {
   [[nodiscard]] at::Tensor feed_reference(std::string_view module, std::int64_t first,
                                           const at::Tensor& rows) const;
   [[nodiscard]] at::Tensor feed_noise(std::string_view module, const at::Tensor& rows);
+  [[nodiscard]] double chained_bound(const std::string& module);
   [[nodiscard]] std::string chained_evidence() const;
   void measure_scales(std::int64_t layer);
   void compare_isolated(std::int64_t layer, AbReport& report);
@@ -115,7 +122,9 @@ class Comparison {
   Arithmetics arithmetics_;
   at::Generator random_;
   std::map<std::string, ErrorScale> scales_;  // of the stage's taps
-  double drift_ = 0;                          // the largest relative L2 that noise has grown to
+  // The largest relative L2 that noise has grown to: in the residual stream so far, and in what
+  // branched off it last.
+  double stream_drift_ = 0, branch_drift_ = 0;
   bool exploded_ = false;
   std::optional<AbFinding> chained_finding_;
 
@@ -283,8 +292,27 @@ void Comparison::compare_isolated(std::int64_t layer, AbReport& report) {
   }
 }
 
-void Comparison::compare_chained(std::int64_t layer, AbReport& report) {
+// What has entered the residual stream stays in it, so its bound never shrinks. What a branch
+// amplifies is added to the stream and counts there for no more than it is: values near 0, whose
+// relative error means nothing, must not excuse the layers behind them.
+double Comparison::chained_bound(const std::string& module) {
   const TappedRun& plain = plain_ ? *plain_ : *path_a_;
+  double noise = 0;
+  for (const auto& run : noisy_) {
+    const double grown =
+        tap_statistics(plain.taps().get(module), run->taps().get(module)).relative_l2;
+    if (std::isfinite(grown)) noise = std::max(noise, grown);
+  }
+  if (is_residual_stream(module)) {
+    stream_drift_ = std::max(stream_drift_, noise);
+    branch_drift_ = 0;
+  } else {
+    branch_drift_ = std::max(branch_drift_, noise);
+  }
+  return std::max(stream_drift_, branch_drift_);
+}
+
+void Comparison::compare_chained(std::int64_t layer, AbReport& report) {
   for (const std::string& module : chained_b_->taps().modules()) {
     if (is_alias(module) || !reference_->has(module)) continue;
     if (static_cast<std::int64_t>(report.chained.size()) >= options_.max_calls) {
@@ -294,12 +322,7 @@ void Comparison::compare_chained(std::int64_t layer, AbReport& report) {
     const at::Tensor& got = chained_b_->taps().get(module);
     const at::Tensor& ref = reference_->get(module, got);
     const auto statistics = tap_statistics(ref, got);
-    // What has entered the residual stream stays in it, so the bound never shrinks.
-    for (const auto& run : noisy_) {
-      const auto noise = tap_statistics(plain.taps().get(module), run->taps().get(module));
-      if (std::isfinite(noise.relative_l2)) drift_ = std::max(drift_, noise.relative_l2);
-    }
-    const auto verdict = judge_chained(statistics, drift_);
+    const auto verdict = judge_chained(statistics, chained_bound(module));
     report.chained.push_back(tap_result(module, layer, ref, statistics, verdict));
     const TapResult& result = report.chained.back();
     if (!result.within() && !chained_finding_) {

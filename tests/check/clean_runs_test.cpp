@@ -81,5 +81,22 @@ TEST(CleanRuns, TheSameModelInTwoFormatsDiffersByItsFormats) {
   }
 }
 
+TEST(CleanRuns, NormsOfTwoTypesDifferByTheirRounding) {
+  for (std::uint32_t seed = 0; seed < 5; ++seed) {
+    const Qwen3Model wide = RandomModel{.seed = seed}.make();
+    const Qwen3Model narrow = RandomModel{.seed = seed, .bf16_norms = true}.make();
+    const auto ids = random_ids(wide, 8, seed);
+    const AbSide a{.model = &wide, .path = {.backend = "reference"}};
+    const AbSide b{.model = &narrow, .path = {.backend = "cpu"}};
+    const AbReport report = ab_check(a, b, ids, {});
+    EXPECT_FALSE(report.finding) << describe(report);
+    const auto injection = parse_injection("norm-skipped:1:post_attention_layernorm", narrow, 0);
+    const AbSide skipped{.model = &narrow, .path = {.backend = "cpu"}, .injection = &injection};
+    const AbReport found = ab_check(a, skipped, ids, {.mode = AbMode::kIsolated});
+    ASSERT_TRUE(found.finding);
+    EXPECT_EQ(found.finding->module, "model.layers.1.post_attention_layernorm");
+  }
+}
+
 }  // namespace
 }  // namespace qf

@@ -160,6 +160,42 @@ TEST(Judgement, ChainedAloneSaysWhereToLook) {
   EXPECT_THAT(report.finding->evidence, HasSubstr("--mode isolated"));
 }
 
+// Of values near 0, or all 0, the relative error is huge and means nothing.
+TEST(Judgement, ABranchOfNoWeightExcusesNoLayerBehindIt) {
+  for (const double factor : {0.0, 1e-38}) {
+    Qwen3Model model = RandomModel{.seed = 9}.make();
+    model.replace_weight(0, "mlp.up_proj",
+                         WeightMatrix::dense(model.weight(0, "mlp.up_proj").dequantize() * factor));
+    const auto injection = parse_injection("nibbles-swapped:1:mlp.down_proj", model, 0);
+    const AbReport report =
+        ab_check({.model = &model, .path = {.backend = "reference"}},
+                 {.model = &model, .path = {.backend = "cpu"}, .injection = &injection},
+                 random_ids(model, 4, 9), {.mode = AbMode::kChained});
+    ASSERT_TRUE(report.finding) << factor;
+    EXPECT_EQ(report.finding->module, "model.layers.1.mlp.down_proj") << factor;
+  }
+}
+
+// Squares of keys overflow, so that no bound of attention can be derived.
+TEST(Judgement, WhatHasNoBoundMustBeEqual) {
+  std::uint32_t seed = 1;
+  while (RandomModel{.seed = seed}.make().config().qk_norm) ++seed;  // it would shrink the keys
+  Qwen3Model model = RandomModel{.seed = seed}.make();
+  model.replace_weight(
+      1, "self_attn.k_proj",
+      WeightMatrix::dense(model.weight(1, "self_attn.k_proj").dequantize() * 1e20));
+  const auto ids = random_ids(model, 6, 9);
+  const auto injection = parse_injection("cache-late:1", model, 0);
+  const AbSide a{.model = &model, .path = {.backend = "reference"}};
+  const AbSide b{.model = &model, .path = {.backend = "cpu"}};
+  const AbSide late{.model = &model, .path = {.backend = "cpu"}, .injection = &injection};
+  EXPECT_FALSE(ab_check(a, b, ids, {.mode = AbMode::kIsolated}).finding);
+  const AbReport report = ab_check(a, late, ids, {.mode = AbMode::kIsolated});
+  ASSERT_TRUE(report.finding);
+  EXPECT_EQ(report.finding->module, "model.layers.1.self_attn.attention");
+  EXPECT_EQ(report.finding->fault_class, FaultClass::kAttention);
+}
+
 TEST(Judgement, TheSideThatIsWrongIsNamed) {
   const Qwen3Model model = RandomModel{.seed = 9}.make();
   const auto injection = parse_injection("nibbles-swapped:1:mlp.up_proj", model, 0);
