@@ -113,7 +113,7 @@ std::string to_text(const AbReport& report, bool all_taps) {
       fmt::format("ref: {}\ngot: {}\n{} tokens, {} layers; {}\n", printable(report.ref),
                   printable(report.got), report.tokens, report.layers,
                   all_taps ? "every tap" : "of each layer the tap with the largest misfit");
-  text += table("isolated: every operation of b on a's input", report.isolated, all_taps);
+  text += table("isolated: every operation of got on ref's values", report.isolated, all_taps);
   text += table("chained: each path on its own", report.chained, all_taps);
   return text + "\n" + verdict(report) + "\n";
 }

@@ -135,7 +135,10 @@ TEST_F(AbCheckCommand, TwoModelsAndAFileOfActivations) {
   ASSERT_EQ(
       run_program({"dump", "--model", model_.string(), "--taps", ".", "--out", file}).exit_code, 0);
   const Words compare{"ab-check", "--model", model_.string(), "--a", "cpu", "--b-file", file};
-  EXPECT_EQ(run_program(compare).exit_code, 0);
+  const auto with_file = run_program(compare);
+  EXPECT_EQ(with_file.exit_code, 0);
+  EXPECT_THAT(with_file.out, HasSubstr("ref: " + file + "\ngot: cpu ("));
+  EXPECT_THAT(with_file.out, Not(HasSubstr(" b ")));  // there is none
   Words with_prompt = compare;
   with_prompt.insert(with_prompt.end(), {"--ids", "1"});
   EXPECT_EQ(run_program(with_prompt).exit_code, 2);
