@@ -214,17 +214,28 @@ TEST(Judgement, TheSideThatIsWrongIsNamed) {
 }
 
 TEST(Judgement, QuantisedActivationsOnBothSidesExcuseNothing) {
-  const Qwen3Model model = RandomModel{.seed = 9}.make();
+  // Tensor scales so near each other that quantised activations would hide the exchange.
+  const auto ratio = [](const Qwen3Model& of) {
+    return of.weight(1, "mlp.up_proj").global_scale() /
+           of.weight(1, "mlp.gate_proj").global_scale();
+  };
+  RandomModel random{.seed = 9};
+  while (std::abs(ratio(random.make()) - 1) > 0.03) ++random.seed;
+  const Qwen3Model model = random.make();
   const auto injection = parse_injection("gate-up-one-scale:1:mlp.up_proj", model, 0);
-  const AbReport report =
-      ab_check({.model = &model, .path = {.backend = "reference", .linear = LinearMode::kW4A4}},
-               {.model = &model,
-                .path = {.backend = "cpu", .linear = LinearMode::kW4A4},
-                .injection = &injection},
-               random_ids(model, 4, 9), {.mode = AbMode::kIsolated});
-  ASSERT_TRUE(report.finding);
-  EXPECT_EQ(report.finding->module, "model.layers.1.mlp.up_proj");
-  EXPECT_EQ(report.finding->fault_class, FaultClass::kScaleFactor);
+  const PathSpec quantised{.backend = "cpu", .linear = LinearMode::kW4A4};
+  const AbSide right{.model = &model, .path = quantised};
+  const AbSide wrong{.model = &model, .path = quantised, .injection = &injection};
+  const auto ids = random_ids(model, 4, 9);
+  const AbReport a_wrong = ab_check(wrong, right, ids, {.mode = AbMode::kIsolated});
+  const AbReport b_wrong = ab_check(right, wrong, ids, {.mode = AbMode::kIsolated});
+  for (const AbReport* report : {&a_wrong, &b_wrong}) {
+    ASSERT_TRUE(report->finding);
+    EXPECT_EQ(report->finding->module, "model.layers.1.mlp.up_proj");
+    EXPECT_EQ(report->finding->fault_class, FaultClass::kScaleFactor);
+  }
+  EXPECT_THAT(a_wrong.finding->evidence, ::testing::StartsWith("a computes as if"));
+  EXPECT_THAT(b_wrong.finding->evidence, ::testing::StartsWith("b computes as if"));
 }
 
 TEST(Judgement, WithLayersLeftOutNoneOfThemIsCleared) {
