@@ -15,149 +15,25 @@
 #include "activation_file.h"
 #include "diagnose.h"
 #include "error_scale.h"
-#include "inject.h"
 #include "operation.h"
 #include "path_runner.h"
 #include "qwen3fp4/backend/reference.h"
 #include "qwen3fp4/base/error.h"
 #include "tap_comparison.h"
+#include "tapped_run.h"
 
 namespace qf {
 namespace {
 
-// One stage's taps in forward order, put together from the pieces of a schedule.
-class StageTaps {
- public:
-  explicit StageTaps(std::int64_t tokens) : tokens_(tokens) {}
-
-  // Pieces that replay a beginning bring rows again. Of those the value is kept that is farther
-  // from `ref` [T, ...], where there is one; else the first.
-  void append(std::string_view module, std::int64_t first, const at::Tensor& rows,
-              const at::Tensor& ref) {
-    const auto [at, is_new] = taps_.try_emplace(std::string(module));
-    if (is_new) order_.emplace_back(module);
-    Collected& tap = at->second;
-    const std::int64_t end = first + rows.size(0);
-    if (is_new && first == 0 && end == tokens_) {
-      tap = {rows, tokens_};
-      return;
-    }
-    if (is_new) {
-      auto shape = rows.sizes().vec();
-      shape[0] = tokens_;
-      tap.values = at::empty(shape, rows.options());
-    }
-    if (first < tap.rows && ref.defined()) {
-      const std::int64_t again = std::min(end, tap.rows) - first;
-      const auto kept = tap.values.narrow(0, first, again);
-      keep_worse(kept, rows.narrow(0, 0, again), ref.narrow(0, first, again));
-    }
-    if (end <= tap.rows) return;
-    tap.values.narrow(0, tap.rows, end - tap.rows)
-        .copy_(rows.narrow(0, tap.rows - first, end - tap.rows));
-    tap.rows = end;
-  }
-  [[nodiscard]] bool has(const std::string& module) const { return taps_.contains(module); }
-  // [T, ...]
-  [[nodiscard]] const at::Tensor& get(const std::string& module) const {
-    return taps_.at(module).values;
-  }
-  [[nodiscard]] const std::vector<std::string>& modules() const { return order_; }
-  void clear() {
-    order_.clear();
-    taps_.clear();
-  }
-
- private:
-  struct Collected {
-    at::Tensor values;
-    std::int64_t rows = 0;  // that have come
-  };
-
-  static void keep_worse(const at::Tensor& kept, const at::Tensor& rows, const at::Tensor& ref) {
-    const auto distance = (rows - ref).abs();
-    // Not "greater": a NaN is worse than anything.
-    const auto worse = (distance <= (kept - ref).abs()).logical_not();
-    kept.copy_(at::where(worse & at::isnan(kept).logical_not(), rows, kept));
-  }
-
-  std::int64_t tokens_;
-  std::vector<std::string> order_;
-  std::map<std::string, Collected> taps_;
-};
-
-// One run of a path: its own model object (sharing the weights), backend, cache and taps.
-class Run {
- public:
-  // Changes or replaces what the pass goes on with.
-  using Feed = std::function<at::Tensor(std::string_view, std::int64_t, const at::Tensor&)>;
-
-  // What a tap should be, [T, ...]; undefined where nobody knows.
-  using Expected = std::function<at::Tensor(std::string_view, const at::Tensor& rows)>;
-
-  enum class Keep { kComputed, kFed };
-
-  Run(const AbSide& side, std::span<const std::int64_t> ids, Feed feed, Expected expected = {},
-      Keep keep = Keep::kComputed)
-      : backend_(make_backend(side.path)),
-        faulty_(side.injection == nullptr ? nullptr
-                                          : std::make_unique<FaultyBackend>(
-                                                *backend_, *side.injection, side.model->config())),
-        recording_(faulty_ ? static_cast<const Backend&>(*faulty_) : *backend_),
-        model_(side.model->with_backend(recording_)),
-        feed_(std::move(feed)),
-        taps_(static_cast<std::int64_t>(ids.size())) {
-    if (side.injection != nullptr) inject_into_weights(*side.injection, model_);
-    runner_ = std::make_unique<PathRunner>(
-        model_, side.path.schedule, ids,
-        [this, expected = std::move(expected), keep](std::string_view module, std::int64_t first,
-                                                     const at::Tensor& rows) {
-          note(module);
-          const auto fed = feed_ ? feed_(module, first, rows) : rows;
-          taps_.append(module, first, keep == Keep::kComputed ? rows : fed,
-                       expected ? expected(module, rows) : at::Tensor());
-          return fed;
-        });
-  }
-
-  void run(std::int64_t stage) {
-    taps_.clear();
-    operations_.clear();
-    runner_->run(stage, [&](std::int64_t first) {
-      if (!faulty_) return;
-      const bool is_layer = stage > 0 && stage <= model_.config().num_hidden_layers;
-      faulty_->enter(stage - 1, first,
-                     is_layer ? &model_.layers()[static_cast<std::size_t>(stage - 1)] : nullptr);
-    });
-  }
-  [[nodiscard]] const StageTaps& taps() const { return taps_; }
-  [[nodiscard]] const Operation& operation(const std::string& module) const {
-    return operations_.at(module);
-  }
-  [[nodiscard]] const Qwen3Model& model() const { return model_; }
-
- private:
-  void note(std::string_view module) {
-    // The embedding is a look-up that no backend sees.
-    operations_[std::string(module)] =
-        module == "model.embed_tokens"
-            ? Operation{.kind = OpKind::kEmbedding, .inputs = {}, .weight = &model_.embed_tokens()}
-            : recording_.last();
-  }
-
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<FaultyBackend> faulty_;
-  RecordingBackend recording_;
-  Qwen3Model model_;
-  Feed feed_;
-  std::unique_ptr<PathRunner> runner_;
-  StageTaps taps_;
-  std::map<std::string, Operation> operations_;
-};
-
 // "self_attn" and "mlp" hand on what their last linear gave.
 bool is_alias(std::string_view module) {
   return module.ends_with(".self_attn") || module.ends_with(".mlp");
+}
+
+// "model.layers.3" is a layer's output.
+bool is_residual_stream(std::string_view module) {
+  return module == "model.embed_tokens" || module.ends_with(".self_attn_residual") ||
+         (module.starts_with("model.layers.") && std::ranges::count(module, '.') == 2);
 }
 
 const WeightMatrix* weight_at(const Qwen3Model& model, const std::string& module,
@@ -186,7 +62,7 @@ const at::Tensor* norm_at(const Qwen3Model& model, const std::string& module, st
 // What a comparison refers to: a path that runs along, or a file.
 class ReferenceValues {
  public:
-  ReferenceValues(Run* run, const ActivationFile* file) : run_(run), file_(file) {}
+  ReferenceValues(TappedRun* run, const ActivationFile* file) : run_(run), file_(file) {}
   void run(std::int64_t stage) {
     read_.clear();
     if (run_ != nullptr) run_->run(stage);
@@ -207,7 +83,7 @@ class ReferenceValues {
   }
 
  private:
-  Run* run_;
+  TappedRun* run_;
   const ActivationFile* file_;
   mutable std::map<std::string, at::Tensor> read_;  // of the stage: pieces ask for each again
 };
@@ -230,10 +106,11 @@ class Comparison {
   [[nodiscard]] at::Tensor expected(std::string_view module, const at::Tensor& rows) const;
   [[nodiscard]] AbFinding find_cause(const std::string& module, std::int64_t layer,
                                      const at::Tensor& got) const;
-  [[nodiscard]] const Run& recorder() const { return recorder_ ? *recorder_ : *path_a_; }
+  [[nodiscard]] const TappedRun& recorder() const { return recorder_ ? *recorder_ : *path_a_; }
   [[nodiscard]] at::Tensor feed_reference(std::string_view module, std::int64_t first,
                                           const at::Tensor& rows) const;
   [[nodiscard]] at::Tensor feed_noise(std::string_view module, const at::Tensor& rows);
+  [[nodiscard]] double chained_bound(const std::string& module);
   [[nodiscard]] std::string chained_evidence() const;
   void measure_scales(std::int64_t layer);
   void compare_isolated(std::int64_t layer, AbReport& report);
@@ -245,15 +122,17 @@ class Comparison {
   Arithmetics arithmetics_;
   at::Generator random_;
   std::map<std::string, ErrorScale> scales_;  // of the stage's taps
-  double drift_ = 0;                          // the largest relative L2 that noise has grown to
+  // The largest relative L2 that noise has grown to: in the residual stream so far, and in what
+  // branched off it last.
+  double stream_drift_ = 0, branch_drift_ = 0;
   bool exploded_ = false;
   std::optional<AbFinding> chained_finding_;
 
-  std::unique_ptr<Run> path_a_;    // none with a file
-  std::unique_ptr<Run> recorder_;  // the reference backend on the reference's values
-  std::unique_ptr<Run> plain_;
-  std::array<std::unique_ptr<Run>, 2> noisy_;  // two draws: the larger one counts
-  std::unique_ptr<Run> isolated_b_, chained_b_;
+  std::unique_ptr<TappedRun> path_a_;    // none with a file
+  std::unique_ptr<TappedRun> recorder_;  // the reference backend on the reference's values
+  std::unique_ptr<TappedRun> plain_;
+  std::array<std::unique_ptr<TappedRun>, 2> noisy_;  // two draws: the larger one counts
+  std::unique_ptr<TappedRun> isolated_b_, chained_b_;
   std::unique_ptr<ReferenceValues> reference_;
 };
 
@@ -282,19 +161,20 @@ Comparison::Comparison(const AbSide& a, const AbSide& b, const ActivationFile* f
   const AbSide plain{.model = a.model,
                      .path = {.backend = "reference",
                               .linear = both_quantise ? LinearMode::kW4A4 : LinearMode::kW4A16}};
-  if (file == nullptr) path_a_ = std::make_unique<Run>(a, ids, Run::Feed{});
+  if (file == nullptr) path_a_ = std::make_unique<TappedRun>(a, ids, TappedRun::Feed{});
   reference_ = std::make_unique<ReferenceValues>(path_a_.get(), file);
   // A plain path a is its own recorder.
   if (file != nullptr || a.path != plain.path) {
-    recorder_ = std::make_unique<Run>(plain, ids, reference);
-    if (chained()) plain_ = std::make_unique<Run>(plain, ids, Run::Feed{});
+    recorder_ = std::make_unique<TappedRun>(plain, ids, reference);
+    if (chained()) plain_ = std::make_unique<TappedRun>(plain, ids, TappedRun::Feed{});
   }
-  if (isolated()) isolated_b_ = std::make_unique<Run>(b, ids, reference, right);
+  if (isolated()) isolated_b_ = std::make_unique<TappedRun>(b, ids, reference, right);
   if (chained()) {
     for (auto& run : noisy_) {
-      run = std::make_unique<Run>(plain, ids, noise, Run::Expected{}, Run::Keep::kFed);
+      run = std::make_unique<TappedRun>(plain, ids, noise, TappedRun::Expected{},
+                                        TappedRun::Keep::kFed);
     }
-    chained_b_ = std::make_unique<Run>(b, ids, Run::Feed{}, right);
+    chained_b_ = std::make_unique<TappedRun>(b, ids, TappedRun::Feed{}, right);
   }
 }
 
@@ -412,8 +292,27 @@ void Comparison::compare_isolated(std::int64_t layer, AbReport& report) {
   }
 }
 
+// What has entered the residual stream stays in it, so its bound never shrinks. What a branch
+// amplifies is added to the stream and counts there for no more than it is: values near 0, whose
+// relative error means nothing, must not excuse the layers behind them.
+double Comparison::chained_bound(const std::string& module) {
+  const TappedRun& plain = plain_ ? *plain_ : *path_a_;
+  double noise = 0;
+  for (const auto& run : noisy_) {
+    const double grown =
+        tap_statistics(plain.taps().get(module), run->taps().get(module)).relative_l2;
+    if (std::isfinite(grown)) noise = std::max(noise, grown);
+  }
+  if (is_residual_stream(module)) {
+    stream_drift_ = std::max(stream_drift_, noise);
+    branch_drift_ = 0;
+  } else {
+    branch_drift_ = std::max(branch_drift_, noise);
+  }
+  return std::max(stream_drift_, branch_drift_);
+}
+
 void Comparison::compare_chained(std::int64_t layer, AbReport& report) {
-  const Run& plain = plain_ ? *plain_ : *path_a_;
   for (const std::string& module : chained_b_->taps().modules()) {
     if (is_alias(module) || !reference_->has(module)) continue;
     if (static_cast<std::int64_t>(report.chained.size()) >= options_.max_calls) {
@@ -423,12 +322,7 @@ void Comparison::compare_chained(std::int64_t layer, AbReport& report) {
     const at::Tensor& got = chained_b_->taps().get(module);
     const at::Tensor& ref = reference_->get(module, got);
     const auto statistics = tap_statistics(ref, got);
-    // What has entered the residual stream stays in it, so the bound never shrinks.
-    for (const auto& run : noisy_) {
-      const auto noise = tap_statistics(plain.taps().get(module), run->taps().get(module));
-      if (std::isfinite(noise.relative_l2)) drift_ = std::max(drift_, noise.relative_l2);
-    }
-    const auto verdict = judge_chained(statistics, drift_);
+    const auto verdict = judge_chained(statistics, chained_bound(module));
     report.chained.push_back(tap_result(module, layer, ref, statistics, verdict));
     const TapResult& result = report.chained.back();
     if (!result.within() && !chained_finding_) {
@@ -465,7 +359,7 @@ AbReport Comparison::run(const AbProgress& progress) {
       if (selected(layer)) compare_isolated(layer, report);
     }
     if (chained()) {
-      for (Run* run : {plain_.get(), noisy_[0].get(), noisy_[1].get(), chained_b_.get()}) {
+      for (TappedRun* run : {plain_.get(), noisy_[0].get(), noisy_[1].get(), chained_b_.get()}) {
         if (run != nullptr) run->run(stage);
       }
       if (selected(layer)) compare_chained(layer, report);

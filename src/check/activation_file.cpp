@@ -33,9 +33,9 @@ const TensorInfo* ActivationFile::find(const std::string& module) const {
 at::Tensor ActivationFile::read(const std::string& module,
                                 const std::vector<std::int64_t>& shape) const {
   const TensorInfo& entry = *find(module);
-  // Only the dimensions behind the tokens may be cut otherwise: heads x head_dim.
-  QF_CHECK(entry.type == DType::kF32 && !entry.shape.empty() && entry.shape[0] == shape[0] &&
-               element_count(entry.shape) == element_count(shape),
+  // transformers has heads x head_dim in one dimension where o_proj reads them.
+  const std::vector<std::int64_t> flat{shape[0], element_count(shape) / shape[0]};
+  QF_CHECK(entry.type == DType::kF32 && (entry.shape == shape || entry.shape == flat),
            "{}: {}: expected f32 {}, found {} {}", name_, module, shape_text(shape),
            dtype_name(entry.type), shape_text(entry.shape));
   auto values = at::empty(shape, at::kFloat);

@@ -276,11 +276,17 @@ std::optional<Diagnosis> by_narrow_type(const Suspect& s) {
       return at::equal(values.to(t).to(at::kFloat), values);
     };
     // Its rounding leaves a relative error of about its unit, not more.
-    if (fits(s.got) && !fits(s.ref) && s.statistics.relative_l2 < 0x1p-7) {
-      return Diagnosis{FaultClass::kDtype,
-                       fmt::format("every value of {0} is a {1} number: results are rounded to {1}",
+    if (!fits(s.got) || fits(s.ref) || s.statistics.relative_l2 >= 0x1p-7) continue;
+    // Rows are copied, so it is the table that was rounded, not a result.
+    if (s.operation.kind == OpKind::kEmbedding) {
+      return Diagnosis{FaultClass::kWeights,
+                       fmt::format("every value of {0} is a {1} number: its table was rounded to "
+                                   "{1}, so it is of other weights",
                                    s.who, name)};
     }
+    return Diagnosis{
+        FaultClass::kDtype,
+        fmt::format("every value of {0} is a {1} number: results are rounded to {1}", s.who, name)};
   }
   return std::nullopt;
 }

@@ -173,8 +173,10 @@ Injection parse_injection(std::string_view text, const Qwen3Model& model, std::u
         std::from_chars(layer_text.data(), layer_text.data() + layer_text.size(), value);
     if (error != std::errc() || end != layer_text.data() + layer_text.size() || value < 0 ||
         value >= layers) {
-      fail(ExitCode::kUsage, "--inject: expected a layer from 0 to {}, found '{}'", layers - 1,
-           layer_text);
+      fail(ExitCode::kUsage,
+           "--inject: expected {0}[:LAYER[:MODULE]] with a layer from 0 to {1}, found '{2}' (a "
+           "module in any layer is {0}::MODULE)",
+           fault.name, layers - 1, layer_text);
     }
     layer = value;
   }

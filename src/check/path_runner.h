@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -18,7 +17,8 @@ using RowTap =
     std::function<at::Tensor(std::string_view module, std::int64_t first, const at::Tensor& rows)>;
 
 // Takes a sequence through a model in the pieces of a schedule, all pieces through one stage before
-// the next: stage 0 is the embedding, 1 .. L the layers, L + 1 the final norm and the head.
+// the next: stage 0 is the embedding, 1 .. L the layers, L + 1 the final norm and the head. Memory:
+// a cache of all tokens, and each piece's hidden states.
 class PathRunner {
  public:
   // Borrows `model` (with its backend) and `ids`.
@@ -32,17 +32,15 @@ class PathRunner {
 
  private:
   struct Piece {
-    std::int64_t first;
-    std::unique_ptr<ForwardPass> pass;
-    Tap tap;
+    std::int64_t first, count;
     at::Tensor x_TD;
   };
-  void add_piece(KvCache& cache, std::int64_t first, std::int64_t count);
 
   const Qwen3Model& model_;
   std::span<const std::int64_t> ids_;
   RowTap tap_;
-  std::vector<std::unique_ptr<KvCache>> caches_;
+  // Of all pieces. Replays, too, share it: each writes every position that it reads.
+  KvCache cache_;
   std::vector<Piece> pieces_;
 };
 

@@ -89,7 +89,7 @@ function map(title, taps) {
   }
   document.getElementById('maps').append(heading, table);
 }
-map("isolated: every operation of b on a's input", report.isolated);
+map("isolated: every operation of got on ref's values", report.isolated);
 map('chained: each path on its own', report.chained);
 </script></body></html>
 )html";

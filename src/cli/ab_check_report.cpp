@@ -65,6 +65,16 @@ std::string table(std::string_view title, const std::vector<TapResult>& taps, bo
   return text;
 }
 
+// Empty, or a sentence about why there are fewer chained taps than isolated ones.
+std::string why_ended(const AbReport& report) {
+  if (!report.exploded) return "";
+  const TapResult& last = report.chained.back();
+  return fmt::format("; the chained comparison ended at {}, {}", last.module,
+                     last.statistics.non_finite_agree
+                         ? "whose relative L2 exceeds --explosion-rel"
+                         : "which is NaN or infinite on one side only");
+}
+
 }  // namespace
 
 nlohmann::json to_json(const AbReport& report) {
@@ -89,12 +99,13 @@ nlohmann::json to_json(const AbReport& report) {
 
 std::string verdict(const AbReport& report) {
   if (report.finding) {
-    return fmt::format("first layer out of bounds: {}; likely {}: {}", report.finding->module,
-                       fault_class_name(report.finding->fault_class), report.finding->evidence);
+    return fmt::format("first layer out of bounds: {}; likely {}: {}{}", report.finding->module,
+                       fault_class_name(report.finding->fault_class), report.finding->evidence,
+                       why_ended(report));
   }
-  return fmt::format("within bounds: {} taps isolated, {} chained{}", report.isolated.size(),
+  return fmt::format("within bounds: {} taps isolated, {} chained{}{}", report.isolated.size(),
                      report.chained.size(),
-                     report.stopped_early ? ", stopped by --ab-max-calls" : "");
+                     report.stopped_early ? ", stopped by --ab-max-calls" : "", why_ended(report));
 }
 
 std::string to_text(const AbReport& report, bool all_taps) {
@@ -102,12 +113,8 @@ std::string to_text(const AbReport& report, bool all_taps) {
       fmt::format("ref: {}\ngot: {}\n{} tokens, {} layers; {}\n", printable(report.ref),
                   printable(report.got), report.tokens, report.layers,
                   all_taps ? "every tap" : "of each layer the tap with the largest misfit");
-  text += table("isolated: every operation of b on a's input", report.isolated, all_taps);
+  text += table("isolated: every operation of got on ref's values", report.isolated, all_taps);
   text += table("chained: each path on its own", report.chained, all_taps);
-  if (report.exploded) {
-    text += fmt::format(
-        "the chained comparison ended here: over --explosion-rel, or finite on one side only\n");
-  }
   return text + "\n" + verdict(report) + "\n";
 }
 

@@ -1,6 +1,9 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <filesystem>
 #include <span>
 #include <vector>
@@ -97,6 +100,45 @@ TEST_P(ActivationFiles, WithAFaultInThemAreExplained) {
   EXPECT_THAT(report.finding->evidence, HasSubstr("the file is 3 times what it should be"));
 }
 
+// Every tap of `from` whose name `picked` takes, rounded to bf16.
+template <class Picked>
+void round_taps(const std::filesystem::path& from, const std::filesystem::path& to,
+                const Picked& picked) {
+  const SafetensorsFile file(from);
+  std::vector<std::vector<std::byte>> held;
+  std::vector<NamedBytes> taps;
+  for (const TensorInfo& entry : file.entries()) {
+    auto& bytes = held.emplace_back(static_cast<std::size_t>(entry.bytes));
+    file.read(entry, bytes);
+    if (entry.type == DType::kF32 && picked(entry.name)) {
+      auto values = at::from_blob(bytes.data(), {entry.bytes / 4}, at::kFloat);
+      values.copy_(values.to(at::kBFloat16));
+    }
+    taps.push_back({entry.name, entry.type, entry.shape, bytes});
+  }
+  write_safetensors(to, taps);
+}
+
+TEST_P(ActivationFiles, OfANarrowerTypeAreToldFromThoseOfOtherWeights) {
+  test::TemporaryFolder folder;
+  const Qwen3Model model = load();
+  const auto rounded = folder.path() / "rounded.safetensors";
+  const AbSide side{.model = &model, .path = {.backend = "cpu"}};
+  const auto is_table = [](const std::string& name) { return name == "model.embed_tokens"; };
+  round_taps(taps(), rounded, is_table);
+  const AbReport of_others = ab_check_file(side, rounded, {.mode = AbMode::kIsolated});
+  ASSERT_TRUE(of_others.finding);
+  EXPECT_EQ(of_others.finding->module, "model.embed_tokens");
+  EXPECT_EQ(fault_class_name(of_others.finding->fault_class), "weights");
+  EXPECT_THAT(of_others.finding->evidence, HasSubstr("every value of the file is a bf16 number"));
+  round_taps(taps(), rounded, [&](const std::string& name) { return !is_table(name); });
+  const AbReport narrow = ab_check_file(side, rounded, {.mode = AbMode::kIsolated});
+  ASSERT_TRUE(narrow.finding);
+  EXPECT_EQ(narrow.finding->module, "model.layers.0.input_layernorm");
+  EXPECT_EQ(fault_class_name(narrow.finding->fault_class), "dtype");
+  EXPECT_THAT(narrow.finding->evidence, HasSubstr("every value of the file is a bf16 number"));
+}
+
 // `taps` as a file of one tensor beside the ids.
 void write_taps(const std::filesystem::path& path, const NamedBytes& ids, const NamedBytes& tap) {
   write_safetensors(path, std::vector<NamedBytes>{ids, tap});
@@ -138,6 +180,14 @@ TEST_P(ActivationFiles, ThatAreNoneAreRefused) {
   refused("model.embed_tokens: expected f32 [2, ");
   write_taps(path, ids, {"model.embed_tokens", DType::kBF16, {2, 2 * hidden}, bytes(floats)});
   refused("found bf16");
+  const std::int64_t heads = model.config().num_attention_heads;
+  const std::int64_t head_dim = model.config().head_dim;
+  const std::vector<float> queries(static_cast<std::size_t>(2 * heads * head_dim), 0.5F);
+  const char* const rope = "model.layers.0.self_attn.q_rope";
+  write_taps(path, ids, {rope, DType::kF32, {2, head_dim, heads}, bytes(queries)});
+  refused(fmt::format("q_rope: expected f32 [2, {}, {}], found f32 [2, {}, {}]", heads, head_dim,
+                      head_dim, heads)
+              .c_str());
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, ActivationFiles,

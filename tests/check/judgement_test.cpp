@@ -160,6 +160,42 @@ TEST(Judgement, ChainedAloneSaysWhereToLook) {
   EXPECT_THAT(report.finding->evidence, HasSubstr("--mode isolated"));
 }
 
+// Of values near 0, or all 0, the relative error is huge and means nothing.
+TEST(Judgement, ABranchOfNoWeightExcusesNoLayerBehindIt) {
+  for (const double factor : {0.0, 1e-38}) {
+    Qwen3Model model = RandomModel{.seed = 9}.make();
+    model.replace_weight(0, "mlp.up_proj",
+                         WeightMatrix::dense(model.weight(0, "mlp.up_proj").dequantize() * factor));
+    const auto injection = parse_injection("nibbles-swapped:1:mlp.down_proj", model, 0);
+    const AbReport report =
+        ab_check({.model = &model, .path = {.backend = "reference"}},
+                 {.model = &model, .path = {.backend = "cpu"}, .injection = &injection},
+                 random_ids(model, 4, 9), {.mode = AbMode::kChained});
+    ASSERT_TRUE(report.finding) << factor;
+    EXPECT_EQ(report.finding->module, "model.layers.1.mlp.down_proj") << factor;
+  }
+}
+
+// Squares of keys overflow, so that no bound of attention can be derived.
+TEST(Judgement, WhatHasNoBoundMustBeEqual) {
+  std::uint32_t seed = 1;
+  while (RandomModel{.seed = seed}.make().config().qk_norm) ++seed;  // it would shrink the keys
+  Qwen3Model model = RandomModel{.seed = seed}.make();
+  model.replace_weight(
+      1, "self_attn.k_proj",
+      WeightMatrix::dense(model.weight(1, "self_attn.k_proj").dequantize() * 1e20));
+  const auto ids = random_ids(model, 6, 9);
+  const auto injection = parse_injection("cache-late:1", model, 0);
+  const AbSide a{.model = &model, .path = {.backend = "reference"}};
+  const AbSide b{.model = &model, .path = {.backend = "cpu"}};
+  const AbSide late{.model = &model, .path = {.backend = "cpu"}, .injection = &injection};
+  EXPECT_FALSE(ab_check(a, b, ids, {.mode = AbMode::kIsolated}).finding);
+  const AbReport report = ab_check(a, late, ids, {.mode = AbMode::kIsolated});
+  ASSERT_TRUE(report.finding);
+  EXPECT_EQ(report.finding->module, "model.layers.1.self_attn.attention");
+  EXPECT_EQ(report.finding->fault_class, FaultClass::kAttention);
+}
+
 TEST(Judgement, TheSideThatIsWrongIsNamed) {
   const Qwen3Model model = RandomModel{.seed = 9}.make();
   const auto injection = parse_injection("nibbles-swapped:1:mlp.up_proj", model, 0);
@@ -178,17 +214,28 @@ TEST(Judgement, TheSideThatIsWrongIsNamed) {
 }
 
 TEST(Judgement, QuantisedActivationsOnBothSidesExcuseNothing) {
-  const Qwen3Model model = RandomModel{.seed = 9}.make();
+  // Tensor scales so near each other that quantised activations would hide the exchange.
+  const auto ratio = [](const Qwen3Model& of) {
+    return of.weight(1, "mlp.up_proj").global_scale() /
+           of.weight(1, "mlp.gate_proj").global_scale();
+  };
+  RandomModel random{.seed = 9};
+  while (std::abs(ratio(random.make()) - 1) > 0.03) ++random.seed;
+  const Qwen3Model model = random.make();
   const auto injection = parse_injection("gate-up-one-scale:1:mlp.up_proj", model, 0);
-  const AbReport report =
-      ab_check({.model = &model, .path = {.backend = "reference", .linear = LinearMode::kW4A4}},
-               {.model = &model,
-                .path = {.backend = "cpu", .linear = LinearMode::kW4A4},
-                .injection = &injection},
-               random_ids(model, 4, 9), {.mode = AbMode::kIsolated});
-  ASSERT_TRUE(report.finding);
-  EXPECT_EQ(report.finding->module, "model.layers.1.mlp.up_proj");
-  EXPECT_EQ(report.finding->fault_class, FaultClass::kScaleFactor);
+  const PathSpec quantised{.backend = "cpu", .linear = LinearMode::kW4A4};
+  const AbSide right{.model = &model, .path = quantised};
+  const AbSide wrong{.model = &model, .path = quantised, .injection = &injection};
+  const auto ids = random_ids(model, 4, 9);
+  const AbReport a_wrong = ab_check(wrong, right, ids, {.mode = AbMode::kIsolated});
+  const AbReport b_wrong = ab_check(right, wrong, ids, {.mode = AbMode::kIsolated});
+  for (const AbReport* report : {&a_wrong, &b_wrong}) {
+    ASSERT_TRUE(report->finding);
+    EXPECT_EQ(report->finding->module, "model.layers.1.mlp.up_proj");
+    EXPECT_EQ(report->finding->fault_class, FaultClass::kScaleFactor);
+  }
+  EXPECT_THAT(a_wrong.finding->evidence, ::testing::StartsWith("a computes as if"));
+  EXPECT_THAT(b_wrong.finding->evidence, ::testing::StartsWith("b computes as if"));
 }
 
 TEST(Judgement, WithLayersLeftOutNoneOfThemIsCleared) {

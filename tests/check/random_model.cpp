@@ -91,8 +91,7 @@ at::Tensor random_weight(const WeightSpec& spec, const at::Generator& generator)
 
 void add_weight(MemoryDat& file, const WeightSpec& spec, const at::Tensor& values,
                 WeightFormat format) {
-  const bool packs = spec.kind == WeightKind::kLinear || spec.kind == WeightKind::kHead;
-  if (!packs || format == WeightFormat::kF32) {
+  if (format == WeightFormat::kF32) {
     file.add(spec.name, DType::kF32, spec.shape, values);
   } else if (format == WeightFormat::kBF16) {
     file.add(spec.name, DType::kBF16, spec.shape, values.to(at::kBFloat16));
@@ -122,7 +121,12 @@ Qwen3Model RandomModel::make() const {
   const ModelConfig config = random_config(layers, random);
   MemoryDat file;
   for_each_weight(config, !config.tie_word_embeddings, [&](const WeightSpec& spec) {
-    add_weight(file, spec, random_weight(spec, generator), format);
+    const bool packs = spec.kind == WeightKind::kLinear || spec.kind == WeightKind::kHead;
+    const bool is_norm = spec.kind == WeightKind::kNorm;
+    add_weight(file, spec, random_weight(spec, generator),
+               packs                   ? format
+               : is_norm && bf16_norms ? WeightFormat::kBF16
+                                       : WeightFormat::kF32);
   });
   const auto bytes = file.bytes();
   const MemorySource source(bytes);

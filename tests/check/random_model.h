@@ -14,7 +14,8 @@ namespace qf::test {
 struct RandomModel {
   std::uint32_t seed = 1;
   std::int64_t layers = 3;
-  WeightFormat format = WeightFormat::kNvfp4;
+  WeightFormat format = WeightFormat::kNvfp4;  // of linears and the head
+  bool bf16_norms = false;                     // stored as bf16 instead of f32
 
   [[nodiscard]] Qwen3Model make() const;
 };

@@ -65,6 +65,38 @@ TEST_F(AbCheckCommand, AFaultThatIsNotSeenIsNoSuccess) {
   EXPECT_THAT(done.err, HasSubstr("--inject causal-mask:1: was put in, but changes nothing"));
 }
 
+TEST_F(AbCheckCommand, SaysWhereAndWhyTheChainedComparisonEnded) {
+  TinyModel other;
+  other.nan_scale_in = "model.layers.0.mlp.down_proj.weight";
+  other.write(path("nan"));
+  const auto infinite =
+      check({"--model-b", path("nan").string(), "--html", path("nan.html").string()});
+  const char* const ended =
+      "; the chained comparison ended at model.layers.0.mlp.down_proj, which is NaN or infinite on "
+      "one side only\n";
+  EXPECT_EQ(infinite.exit_code, 1);
+  EXPECT_THAT(infinite.out, HasSubstr(ended));
+  EXPECT_THAT(read_text_file(path("nan.html")), HasSubstr("the chained comparison ended at"));
+  const auto far = check({"--b", "cpu,dtype=bf16", "--explosion-rel", "1e-6"});
+  EXPECT_EQ(far.exit_code, 0) << far.err;
+  EXPECT_THAT(far.out, HasSubstr("within bounds: 37 taps isolated, 2 chained; the chained "
+                                 "comparison ended at model.layers.0.input_layernorm, whose "
+                                 "relative L2 exceeds --explosion-rel\n"));
+}
+
+TEST_F(AbCheckCommand, WrongValuesAreNamed) {
+  const auto says = [&](const Words& wrong, const char* sentence) {
+    const auto done = check(wrong);
+    EXPECT_EQ(done.exit_code, 2) << wrong[0] << " " << wrong[1];
+    EXPECT_THAT(done.err, HasSubstr(sentence));
+  };
+  says({"--explosion-rel", "0"}, "--explosion-rel: expected a number above 0, got 0");
+  says({"--layers", "-1"}, "--layers: expected layers like 0-3,7, got '-1'");
+  says({"--inject", "rope-base:self_attn.q_rope"},
+       "--inject: expected rope-base[:LAYER[:MODULE]] with a layer from 0 to 1, found "
+       "'self_attn.q_rope' (a module in any layer is rope-base::MODULE)");
+}
+
 TEST_F(AbCheckCommand, JsonHoldsEveryTap) {
   const auto done = check({"--inject", "rope-interleaved:0:self_attn.k_rope", "--json"});
   EXPECT_EQ(done.exit_code, 1);
@@ -103,7 +135,10 @@ TEST_F(AbCheckCommand, TwoModelsAndAFileOfActivations) {
   ASSERT_EQ(
       run_program({"dump", "--model", model_.string(), "--taps", ".", "--out", file}).exit_code, 0);
   const Words compare{"ab-check", "--model", model_.string(), "--a", "cpu", "--b-file", file};
-  EXPECT_EQ(run_program(compare).exit_code, 0);
+  const auto with_file = run_program(compare);
+  EXPECT_EQ(with_file.exit_code, 0);
+  EXPECT_THAT(with_file.out, HasSubstr("ref: " + file + "\ngot: cpu ("));
+  EXPECT_THAT(with_file.out, Not(HasSubstr(" b ")));  // there is none
   Words with_prompt = compare;
   with_prompt.insert(with_prompt.end(), {"--ids", "1"});
   EXPECT_EQ(run_program(with_prompt).exit_code, 2);

@@ -1,0 +1,93 @@
+#include "tapped_run.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace qf {
+namespace {
+
+void keep_worse(const at::Tensor& kept, const at::Tensor& rows, const at::Tensor& ref) {
+  const auto distance = (rows - ref).abs();
+  // Not "greater": a NaN is worse than anything.
+  const auto worse = (distance <= (kept - ref).abs()).logical_not();
+  kept.copy_(at::where(worse & at::isnan(kept).logical_not(), rows, kept));
+}
+
+}  // namespace
+
+void StageTaps::append(std::string_view module, std::int64_t first, const at::Tensor& rows,
+                       const at::Tensor& ref) {
+  const auto [at, is_new] = taps_.try_emplace(std::string(module));
+  if (is_new) order_.emplace_back(module);
+  Collected& tap = at->second;
+  const std::int64_t end = first + rows.size(0);
+  if (is_new && first == 0 && end == tokens_) {
+    tap = {rows, tokens_};
+    return;
+  }
+  if (is_new) {
+    auto shape = rows.sizes().vec();
+    shape[0] = tokens_;
+    tap.values = at::empty(shape, rows.options());
+  }
+  if (first < tap.rows && ref.defined()) {
+    const std::int64_t again = std::min(end, tap.rows) - first;
+    const auto kept = tap.values.narrow(0, first, again);
+    keep_worse(kept, rows.narrow(0, 0, again), ref.narrow(0, first, again));
+  }
+  if (end <= tap.rows) return;
+  tap.values.narrow(0, tap.rows, end - tap.rows)
+      .copy_(rows.narrow(0, tap.rows - first, end - tap.rows));
+  tap.rows = end;
+}
+
+void StageTaps::clear() {
+  order_.clear();
+  taps_.clear();
+}
+
+TappedRun::TappedRun(const AbSide& side, std::span<const std::int64_t> ids, Feed feed,
+                     Expected expected, Keep keep)
+    : backend_(make_backend(side.path)),
+      faulty_(side.injection == nullptr ? nullptr
+                                        : std::make_unique<FaultyBackend>(
+                                              *backend_, *side.injection, side.model->config())),
+      recording_(faulty_ ? static_cast<const Backend&>(*faulty_) : *backend_),
+      model_(side.model->with_backend(recording_)),
+      feed_(std::move(feed)),
+      taps_(static_cast<std::int64_t>(ids.size())) {
+  if (side.injection != nullptr) inject_into_weights(*side.injection, model_);
+  runner_ = std::make_unique<PathRunner>(
+      model_, side.path.schedule, ids,
+      [this, expected = std::move(expected), keep](std::string_view module, std::int64_t first,
+                                                   const at::Tensor& rows) {
+        note(module);
+        const auto fed = feed_ ? feed_(module, first, rows) : rows;
+        taps_.append(module, first, keep == Keep::kComputed ? rows : fed,
+                     expected ? expected(module, rows) : at::Tensor());
+        return fed;
+      });
+}
+
+void TappedRun::run(std::int64_t stage) {
+  taps_.clear();
+  operations_.clear();
+  runner_->run(stage, [&](std::int64_t first) {
+    if (!faulty_) return;
+    const bool is_layer = stage > 0 && stage <= model_.config().num_hidden_layers;
+    faulty_->enter(stage - 1, first,
+                   is_layer ? &model_.layers()[static_cast<std::size_t>(stage - 1)] : nullptr);
+  });
+}
+
+void TappedRun::note(std::string_view module) {
+  // The embedding is a look-up that no backend sees.
+  operations_[std::string(module)] =
+      module == "model.embed_tokens"
+          ? Operation{.kind = OpKind::kEmbedding, .inputs = {}, .weight = &model_.embed_tokens()}
+          : recording_.last();
+}
+
+}  // namespace qf
