@@ -88,6 +88,10 @@ class ReferenceValues {
   mutable std::map<std::string, at::Tensor> read_;  // of the stage: pieces ask for each again
 };
 
+bool on_tensor_cores(const PathSpec& path) {
+  return path.backend == "cuda" && path.dtype == ComputeDtype::kBF16;
+}
+
 bool quantises(const AbSide& side) { return side.path.linear == LinearMode::kW4A4; }
 
 class Comparison {
@@ -144,7 +148,8 @@ Comparison::Comparison(const AbSide& a, const AbSide& b, const ActivationFile* f
       has_file_(file != nullptr),
       arithmetics_{.a = has_file_ ? ComputeDtype::kF32 : a.path.dtype,
                    .b = b.path.dtype,
-                   .quantised_activations = quantises(b) != (!has_file_ && quantises(a))},
+                   .quantised_activations = quantises(b) != (!has_file_ && quantises(a)),
+                   .tensor_cores = on_tensor_cores(a.path) || on_tensor_cores(b.path)},
       random_(at::make_generator<at::CPUGeneratorImpl>(options.seed)) {
   const auto reference = [this](std::string_view module, std::int64_t first,
                                 const at::Tensor& rows) {

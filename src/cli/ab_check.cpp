@@ -23,12 +23,20 @@
 namespace qf::cli {
 namespace {
 
+// As generate runs by default on this machine.
+std::string fastest_path() {
+  PathSpec path;
+  path.schedule = Schedule::kHalf;
+  path.dtype = default_dtype(path.backend);
+  return path_text(path);
+}
+
 struct AbCheckCommand {
   ModelOptions model;
   PromptOptions prompt;
   std::string a = "reference";
   // As generate runs it: a prompt, then token by token.
-  std::string b{std::string(default_backend_name()) + ",prefill=half"};
+  std::string b{fastest_path()};
   std::string model_b, b_file, layers, inject, html;
   AbOptions check;
   bool scales = false;
