@@ -106,6 +106,16 @@ void BenchCommand::run() {
   run_model(drawn, synthetic);
 }
 
+// Not by CLI11's own means, which would list all of them in every option's line of the help.
+void check_kernel_options(const CLI::App& command) {
+  for (const auto* const name :
+       {"--model", "--backend", "--synthetic", "--format", "--pp", "--tg", "--depth"}) {
+    if (command.count(name) > 0) {
+      fail(ExitCode::kUsage, "{}: expected without --kernels, which runs no model", name);
+    }
+  }
+}
+
 void bind_sizes(CLI::App& command, BenchOptions& bench) {
   const auto list = [&](const char* name, std::vector<std::int64_t>& values,
                         const char* description) {
@@ -151,11 +161,10 @@ void add_bench(CLI::App& app) {
       ->needs(kernels);
   auto* json = command->add_flag("--json", options->json, "Print one object instead of a table");
   command->add_flag("--csv", options->csv, "Print comma-separated values")->excludes(json);
-  for (const char* const name :
-       {"--model", "--backend", "--synthetic", "--format", "--pp", "--tg", "--depth"}) {
-    kernels->excludes(name);
-  }
-  command->callback([options] { options->run(); });
+  command->callback([command, options] {
+    if (options->kernels) check_kernel_options(*command);
+    options->run();
+  });
 }
 
 }  // namespace qf::cli

@@ -21,10 +21,10 @@ namespace qf {
 // qwen3_names(), for another name.
 [[nodiscard]] ModelConfig qwen3_config(std::string_view name);
 
-// A weight [out, in] of mean 0 and standard deviation 1/sqrt(in), so that inputs of order one have
-// outputs of order one. `format`: kNvfp4 (in a multiple of 16), kNf4 or kBF16. Codes are uniformly
-// random, so that no kernel finds a pattern. The same `seed` gives the same bits for every number
-// of threads.
+// A weight [out, in] of standard deviation 1/sqrt(in), so that inputs of order one have outputs of
+// order one; its mean is 0, for kNf4 4 % of the deviation (the code book is lopsided). `format`:
+// kNvfp4 (in a multiple of 16), kNf4 or kBF16. Codes are uniformly random, so that no kernel finds
+// a pattern. The same `seed` gives the same bits for every number of threads.
 [[nodiscard]] WeightMatrix synthetic_matrix(WeightFormat format, std::int64_t out_features,
                                             std::int64_t in_features, std::uint64_t seed);
 
