@@ -178,11 +178,11 @@ TEST(BenchKernelsCommand, PrintsEachKernel) {
 
 TEST_F(BenchCommand, WrongUsageIsOneSentence) {
   for (const auto& [wrong, sentence] : std::vector<std::pair<Words, std::string>>{
-           {{"--pp", "x"}, "--pp"},
-           {{"--pp", "4,-1"}, "--pp"},
-           {{"--tg", "4,"}, "--tg"},
-           {{"--depth", "-1"}, "--depth"},
-           {{"--reps", "0"}, "--reps"},
+           {{"--pp", "x"}, "--pp: expected"},
+           {{"--pp", "4,-1"}, "--pp: expected"},
+           {{"--tg", "4;8"}, "--tg: expected"},
+           {{"--depth", "-1"}, "--depth: expected"},
+           {{"--reps", "0"}, "--reps: expected"},
            {{"--pp", "0", "--tg", "0"}, "nothing to measure"},
            {{"--pp", "8", "--depth", "60"}, "model's 64 positions"},
            {{"--json", "--csv"}, "--csv"},
