@@ -148,7 +148,7 @@ TEST_F(BenchModel, ProgressRisesToTheEnd) {
   std::vector<std::int64_t> done;
   std::int64_t total = 0;
   (void)bench(
-      {.prompt_tokens = {4, 0, 2}, .decode_tokens = {6}, .depths = {3, 0, 5}, .repetitions = 2},
+      {.prompt_tokens = {4, 0, 2}, .decode_tokens = {6}, .depths = {3, 5, 0}, .repetitions = 2},
       WeightFormat::kBF16, false, [&](std::int64_t now, std::int64_t all, auto) {
         done.push_back(now);
         total = all;
