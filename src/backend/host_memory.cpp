@@ -27,9 +27,16 @@ std::int64_t buffer_words() {
   return std::max(kLeastBytes, 4 * cache) / 8;
 }
 
+// Another device's numbers are not the host's.
+void check_host(const Backend& backend) {
+  QF_CHECK(backend.device().is_cpu(),
+           "backend {}: expected its own measure of its memory, found none", backend.name());
+}
+
 }  // namespace
 
 double Backend::measure_read_bandwidth() const {
+  check_host(*this);
   const std::int64_t count = buffer_words();
   auto buffer = at::empty({count}, at::kLong);
   auto* const words = buffer.mutable_data_ptr<std::int64_t>();
@@ -57,6 +64,7 @@ double Backend::measure_read_bandwidth() const {
 }
 
 std::int64_t Backend::memory_peak() const {
+  check_host(*this);
   // Not getrusage(): its maximum survives exec, and is then that of whoever started us.
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {

@@ -94,7 +94,7 @@ void BenchCommand::run() {
     return run_model(loaded.model, model.folder);
   }
   const ModelConfig config = qwen3_config(synthetic);
-  const auto backend = make_backend(model.backend);
+  const auto backend = make_backend(model);
   apply_settings(model);
   const auto show = progress_line("drawing " + synthetic);
   SyntheticWeights weights(config, format, bench.seed, [&](std::int64_t done, std::int64_t all) {
@@ -109,7 +109,7 @@ void BenchCommand::run() {
 // Not by CLI11's own means, which would list all of them in every option's line of the help.
 void check_kernel_options(const CLI::App& command) {
   for (const auto* const name :
-       {"--model", "--backend", "--synthetic", "--format", "--pp", "--tg", "--depth"}) {
+       {"--model", "--backend", "--dtype", "--synthetic", "--format", "--pp", "--tg", "--depth"}) {
     if (command.count(name) > 0) {
       fail(ExitCode::kUsage, "{}: expected without --kernels, which runs no model", name);
     }

@@ -107,7 +107,8 @@ Json to_json(const BenchSubject& subject, const BenchReport& report) {
             {"threads", subject.threads},
             {"parameters", subject.parameters},
             {"weight_bytes", subject.weight_bytes},
-            {"decode_bytes", subject.decode_bytes}};
+            {"decode_bytes", subject.decode_bytes},
+            {"decode", report.decode}};
   add(json, report.device);
   json["rows"] = Json::array();
   for (const BenchRow& row : report.rows) {

@@ -49,18 +49,19 @@ std::set<std::string> keys(const nlohmann::json& object) {
 }
 
 TEST_F(BenchCommand, JsonHasExactlyTheNamedKeysAndTheConfigurationsBytes) {
-  const auto done = bench(
-      {"--pp", "8,4", "--tg", "4", "--depth", "0,16", "--reps", "3", "--threads", "1", "--json"});
+  const auto done = bench({"--pp", "8,4", "--tg", "4", "--depth", "0,16", "--reps", "3",
+                           "--threads", "1", "--backend", "cpu", "--json"});
   ASSERT_EQ(done.exit_code, 0) << done.err;
   const auto json = nlohmann::json::parse(done.out);
   EXPECT_EQ(keys(json),
             (std::set<std::string>{"model", "format", "backend", "description", "threads",
-                                   "parameters", "weight_bytes", "decode_bytes",
+                                   "parameters", "weight_bytes", "decode", "decode_bytes",
                                    "read_bandwidth_gb_per_second", "memory_peak_bytes", "rows"}));
   EXPECT_EQ(json["model"], model_.string());
   EXPECT_EQ(json["format"], "f32");
   EXPECT_EQ(json["backend"], "cpu");
   EXPECT_EQ(json["threads"], 1);
+  EXPECT_THAT(json["decode"].get<std::string>(), StartsWith("operation by operation ("));
   // Two layers of 128 features, 96 in the MLP, 4 heads and 2 key/value heads of 16; 272 tokens.
   constexpr std::int64_t kLayer = 128 * (64 + 32 + 32 + 64) + 3 * 96 * 128 + 2 * 128 + 2 * 16;
   constexpr std::int64_t kParameters = 2 * kLayer + 128 + 2 * 272 * 128;
@@ -136,8 +137,9 @@ TEST_F(BenchCommand, CsvQuotesWhatHasCommas) {
 }
 
 TEST_F(BenchCommand, SyntheticModelsNeedNoFolder) {
-  const auto done = run_program({"bench", "--synthetic", "qwen3-0.6b", "--format", "nf4", "--pp",
-                                 "0", "--tg", "1", "--reps", "1", "--json"});
+  const auto done =
+      run_program({"bench", "--synthetic", "qwen3-0.6b", "--format", "nf4", "--backend", "cpu",
+                   "--pp", "0", "--tg", "1", "--reps", "1", "--json"});
   ASSERT_EQ(done.exit_code, 0) << done.err;
   const auto json = nlohmann::json::parse(done.out);
   EXPECT_EQ(json["model"], "qwen3-0.6b");

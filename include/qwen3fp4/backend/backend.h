@@ -58,7 +58,8 @@ class Backend {
   [[nodiscard]] virtual at::Tensor add(const at::Tensor& a, const at::Tensor& b) const;
 
   // What the weights of one token cannot be read faster than: bytes per second, measured now by
-  // reading more than the caches hold with parallel_threads(). The memory is given back.
+  // reading more than the caches hold with parallel_threads(). The memory is given back. Both throw
+  // on a device whose backend does not override them.
   [[nodiscard]] virtual double measure_read_bandwidth() const;
   // The most bytes of this device's memory that the process has held at once so far.
   [[nodiscard]] virtual std::int64_t memory_peak() const;

@@ -49,10 +49,11 @@ struct BenchDevice {
 
 struct BenchReport {
   std::vector<BenchRow> rows;
+  std::string decode;  // "one kernel a token", or "operation by operation (why)"
   BenchDevice device;
 };
 
-// (work done, work in all, the test that runs): often, and never while the clock runs.
+// (work done, work in all, the test that runs), never while the clock runs.
 using BenchProgress = std::function<void(std::int64_t, std::int64_t, std::string_view)>;
 
 // Runs every test after a warm-up, all of one depth together: the cache is filled once and cut back
