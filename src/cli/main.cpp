@@ -41,6 +41,7 @@ void add_commands(CLI::App& app) {
   add_dump(app);
   add_tokenize(app);
   add_ab_check(app);
+  add_bench(app);
 }
 
 int run(int argc, char** argv) {

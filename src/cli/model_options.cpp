@@ -42,22 +42,34 @@ void bind(CLI::App& command, ModelOptions& options) {
       ->capture_default_str();
 }
 
-LoadedModel load(const ModelOptions& options) {
-  if (options.verbose) spdlog::set_level(spdlog::level::debug);
+std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
   const ComputeDtype dtype = options.dtype == "auto"   ? default_dtype(options.backend)
                              : options.dtype == "bf16" ? ComputeDtype::kBF16
                                                        : ComputeDtype::kF32;
-  auto backend = make_backend(options.backend, dtype);
+  return qf::make_backend(options.backend, dtype);
+}
+
+void apply_settings(const ModelOptions& options) {
+  if (options.verbose) spdlog::set_level(spdlog::level::debug);
   set_parallel_threads(options.threads);
+}
+
+void log_loaded(const std::string& name, const Qwen3Model& model) {
+  spdlog::debug("{}: {} layers, {:.1f} MB of weights", name, model.config().num_hidden_layers,
+                static_cast<double>(model.weight_bytes()) / 1e6);
+  spdlog::debug("backend {} ({} threads)", model.backend().description(), parallel_threads());
+}
+
+LoadedModel load(const ModelOptions& options) {
+  auto backend = make_backend(options);
+  apply_settings(options);
   auto folder = ModelFolder::open(options.folder);
   const auto show = progress_line("loading " + options.folder);
   auto model = folder.load_model(*backend, [&](std::int64_t done, std::int64_t all) {
     check_interrupted();
     show(done, all);
   });
-  spdlog::debug("{}: {} layers, {:.1f} MB of weights", options.folder,
-                model.config().num_hidden_layers, static_cast<double>(model.weight_bytes()) / 1e6);
-  spdlog::debug("backend {} ({} threads)", backend->description(), parallel_threads());
+  log_loaded(options.folder, model);
   return {std::move(folder), std::move(backend), std::move(model)};
 }
 

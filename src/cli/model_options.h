@@ -30,12 +30,19 @@ void bind(CLI::App& command, ModelOptions& options);
 // Without --backend, for commands that have another way to say it.
 void bind_without_backend(CLI::App& command, ModelOptions& options);
 
+// --backend in --dtype.
+[[nodiscard]] std::unique_ptr<Backend> make_backend(const ModelOptions& options);
+// Applies --threads and --verbose.
+void apply_settings(const ModelOptions& options);
+// What --verbose says once a model is there.
+void log_loaded(const std::string& name, const Qwen3Model& model);
+
 struct LoadedModel {
   ModelFolder folder;
   std::unique_ptr<Backend> backend;
   Qwen3Model model;
 };
-// Applies --threads and --verbose, too.
+// With apply_settings().
 [[nodiscard]] LoadedModel load(const ModelOptions& options);
 
 // The prompt options that `generate` and `dump` share.

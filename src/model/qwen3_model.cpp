@@ -64,20 +64,24 @@ const at::Tensor& norm_of(const DecoderLayer& layer, std::string_view module) {
 
 Qwen3Model Qwen3Model::load(ModelConfig config, const DatReader& weights, const Backend& backend,
                             const std::function<void(std::int64_t, std::int64_t)>& progress) {
-  const c10::InferenceMode no_autograd;
   WeightLoader loader(weights, progress);
+  return load(std::move(config), loader, backend);
+}
+
+Qwen3Model Qwen3Model::load(ModelConfig config, WeightSource& source, const Backend& backend) {
+  const c10::InferenceMode no_autograd;
   std::map<std::string, WeightMatrix> matrices;
   std::map<std::string, at::Tensor> norms;
   // Files in the wild keep a quantised head beside the raw embedding of a tied model.
-  const bool with_head = !config.tie_word_embeddings || loader.has("lm_head.weight");
+  const bool with_head = !config.tie_word_embeddings || source.has("lm_head.weight");
   for_each_weight(config, with_head, [&](const WeightSpec& spec) {
     if (spec.kind == WeightKind::kNorm) {
-      norms.emplace(spec.name, loader.norm(spec).to(backend.device()));
+      norms.emplace(spec.name, source.norm(spec).to(backend.device()));
     } else {
-      matrices.emplace(spec.name, backend.place(loader.matrix(spec)));
+      matrices.emplace(spec.name, backend.place(source.matrix(spec)));
     }
   });
-  loader.check_nothing_left();
+  source.check_nothing_left();
 
   Qwen3Model model;
   model.backend_ = &backend;

@@ -8,23 +8,22 @@
 
 #include "qwen3fp4/formats/dat.h"
 #include "qwen3fp4/model/packed_entries.h"
-#include "qwen3fp4/model/weights.h"
+#include "qwen3fp4/model/weight_source.h"
 
 namespace qf {
 
 // Takes the weights of the inventory out of a `.dat` file, packed or raw, each entry once.
-class WeightLoader {
+class WeightLoader final : public WeightSource {
  public:
   using Progress = std::function<void(std::int64_t, std::int64_t)>;
   WeightLoader(const DatReader& file, Progress progress);
 
-  [[nodiscard]] bool has(const std::string& weight) const;
-  // A linear, head or embedding: the packed group of that name, else a float entry.
-  [[nodiscard]] WeightMatrix matrix(const WeightSpec& spec);
-  // A norm's weights, converted to f32.
-  [[nodiscard]] at::Tensor norm(const WeightSpec& spec);
-  // Throws when entries are left over, naming the first few.
-  void check_nothing_left() const;
+  [[nodiscard]] bool has(const std::string& weight) const override;
+  // The packed group of that name, else a float entry.
+  [[nodiscard]] WeightMatrix matrix(const WeightSpec& spec) override;
+  // Converted to f32.
+  [[nodiscard]] at::Tensor norm(const WeightSpec& spec) override;
+  void check_nothing_left() const override;
 
  private:
   const TensorInfo& raw_entry(const WeightSpec& spec) const;

@@ -6,13 +6,13 @@
 
 #include <algorithm>
 #include <cassert>
-#include <chrono>
 #include <cstddef>
 #include <utility>
 
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/run/interrupt.h"
 #include "qwen3fp4/run/non_finite.h"
+#include "stopwatch.h"
 
 namespace qf {
 namespace {
@@ -50,18 +50,6 @@ std::uint64_t fnv1a(std::span<const float> values) {
   }
   return hash;
 }
-
-class Stopwatch {
- public:
-  // Seconds since construction or the last lap().
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    return std::chrono::duration<double>(now - std::exchange(start_, now)).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 }  // namespace
 

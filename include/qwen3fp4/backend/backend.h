@@ -56,6 +56,13 @@ class Backend {
   [[nodiscard]] virtual at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) const;
   // The residual stream: a + b.
   [[nodiscard]] virtual at::Tensor add(const at::Tensor& a, const at::Tensor& b) const;
+
+  // What the weights of one token cannot be read faster than: bytes per second, measured now by
+  // reading more than the caches hold with parallel_threads(). The memory is given back. Both throw
+  // on a device whose backend does not override them.
+  [[nodiscard]] virtual double measure_read_bandwidth() const;
+  // The most bytes of this device's memory that the process has held at once so far.
+  [[nodiscard]] virtual std::int64_t memory_peak() const;
 };
 
 // kF32: every result as exact as fp32 sums make it. kBF16: in the precision that 16-bit tensor

@@ -51,6 +51,10 @@ class EmulatedBackend final : public Backend {
                                      const at::Tensor& v_SKE) const override;
   [[nodiscard]] at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) const override;
   [[nodiscard]] at::Tensor add(const at::Tensor& a, const at::Tensor& b) const override;
+  [[nodiscard]] double measure_read_bandwidth() const override {
+    return inner_->measure_read_bandwidth();
+  }
+  [[nodiscard]] std::int64_t memory_peak() const override { return inner_->memory_peak(); }
 
  private:
   [[nodiscard]] at::Tensor rounded(const at::Tensor& y) const;

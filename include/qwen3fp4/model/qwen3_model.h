@@ -15,6 +15,7 @@
 #include "qwen3fp4/formats/dat.h"
 #include "qwen3fp4/model/config.h"
 #include "qwen3fp4/model/kv_cache.h"
+#include "qwen3fp4/model/weight_source.h"
 #include "qwen3fp4/quant/weight_matrix.h"
 
 namespace qf {
@@ -50,8 +51,12 @@ inline constexpr std::array<std::string_view, 4> kLayerNorms{
 class Qwen3Model {
  public:
   // Every weight of the inventory exactly once, placed where `backend` reads it as soon as it is
-  // read; gaps, leftovers and wrong shapes are refused by name. Peak memory: the file's tensors
-  // plus one. `progress` gets (bytes read, bytes in all).
+  // there; gaps, leftovers and wrong shapes are refused by name. Peak memory: the weights plus what
+  // the source needs for one.
+  [[nodiscard]] static Qwen3Model load(ModelConfig config, WeightSource& source,
+                                       const Backend& backend);
+  // From a file. Peak memory: the file's tensors plus one. `progress` gets (bytes read, bytes in
+  // all).
   [[nodiscard]] static Qwen3Model load(
       ModelConfig config, const DatReader& weights, const Backend& backend,
       const std::function<void(std::int64_t, std::int64_t)>& progress = {});

@@ -1,0 +1,170 @@
+#include "qwen3fp4/run/bench.h"
+
+#include <algorithm>
+#include <charconv>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "app.h"
+#include "bench_report.h"
+#include "model_options.h"
+#include "progress.h"
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/model/synthetic.h"
+#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/run/kernel_bench.h"
+
+namespace qf::cli {
+namespace {
+
+struct BenchCommand {
+  ModelOptions model;
+  std::string synthetic;  // empty: --model
+  WeightFormat format = WeightFormat::kNvfp4;
+  BenchOptions bench;
+  bool kernels = false;
+  std::string shape{
+      fmt::format("{}x{}", KernelBenchOptions{}.out_features, KernelBenchOptions{}.in_features)};
+  bool json = false;
+  bool csv = false;
+
+  void run();
+
+ private:
+  void run_model(const Qwen3Model& measured, const std::string& name) const;
+  void run_kernels() const;
+  template <class Subject, class Report>
+  void print_report(const Subject& subject, const Report& report) const {
+    if (json) return print(to_json(subject, report).dump() + "\n");
+    print(csv ? to_csv(to_json(subject, report)) : to_markdown(subject, report));
+  }
+};
+
+std::int64_t size_in(std::string_view text) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  constexpr std::int64_t kMost = std::int64_t{1} << 24;
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  return whole && value <= kMost ? value : 0;
+}
+
+KernelBenchOptions parse_shape(std::string_view text) {
+  const std::size_t cross = std::min(text.find('x'), text.size());
+  KernelBenchOptions options;
+  options.out_features = size_in(text.substr(0, cross));
+  options.in_features = size_in(text.substr(std::min(cross + 1, text.size())));
+  return options;
+}
+
+void BenchCommand::run_model(const Qwen3Model& measured, const std::string& name) const {
+  BenchReport report;
+  {
+    ProgressBar bar("bench");
+    report = bench_model(measured, bench,
+                         [&](std::int64_t done, std::int64_t all, std::string_view test) {
+                           bar.update(done, all, test);
+                         });
+  }
+  print_report(subject_of(measured, name), report);
+}
+
+void BenchCommand::run_kernels() const {
+  KernelBenchOptions options = parse_shape(shape);
+  options.repetitions = bench.repetitions;
+  apply_settings(model);
+  KernelBenchReport report;
+  {
+    ProgressBar bar("bench");
+    report =
+        bench_kernels(options, [&](std::int64_t done, std::int64_t all, std::string_view kernel) {
+          bar.update(done, all, kernel);
+        });
+  }
+  print_report(options, report);
+}
+
+void BenchCommand::run() {
+  const InterruptGuard guard;
+  if (kernels) return run_kernels();
+  if (synthetic.empty()) {
+    const LoadedModel loaded = load(model);
+    return run_model(loaded.model, model.folder);
+  }
+  const ModelConfig config = qwen3_config(synthetic);
+  const auto backend = make_backend(model);
+  apply_settings(model);
+  const auto show = progress_line("drawing " + synthetic);
+  SyntheticWeights weights(config, format, bench.seed, [&](std::int64_t done, std::int64_t all) {
+    check_interrupted();
+    show(done, all);
+  });
+  const Qwen3Model drawn = Qwen3Model::load(config, weights, *backend);
+  log_loaded(synthetic, drawn);
+  run_model(drawn, synthetic);
+}
+
+// Not by CLI11's own means, which would list all of them in every option's line of the help.
+void check_kernel_options(const CLI::App& command) {
+  for (const auto* const name :
+       {"--model", "--backend", "--dtype", "--synthetic", "--format", "--pp", "--tg", "--depth"}) {
+    if (command.count(name) > 0) {
+      fail(ExitCode::kUsage, "{}: expected without --kernels, which runs no model", name);
+    }
+  }
+}
+
+void bind_sizes(CLI::App& command, BenchOptions& bench) {
+  const auto list = [&](const char* name, std::vector<std::int64_t>& values,
+                        const char* description) {
+    command.add_option(name, values, description)
+        ->type_name("LIST")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(at_least(0))
+        ->default_str(fmt::format("{}", fmt::join(values, ",")));
+  };
+  list("--pp", bench.prompt_tokens, "Prompts of these many tokens, each in one piece; 0: none");
+  list("--tg", bench.decode_tokens, "Runs of these many greedy tokens, one at a time; 0: none");
+  list("--depth", bench.depths, "Each of them behind these many tokens in the KV cache");
+  command.add_option("--reps", bench.repetitions, "Repetitions, after a warm-up")
+      ->check(at_least(1))
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "bench", "Measure a model's or the kernels' speed against this machine's read bandwidth");
+  const auto options = std::make_shared<BenchCommand>();
+  bind(*command, options->model);
+  auto* synthetic = command
+                        ->add_option("--synthetic", options->synthetic,
+                                     fmt::format("Random weights in the shapes of: {}",
+                                                 fmt::join(qwen3_names(), ", ")))
+                        ->type_name("NAME")
+                        ->excludes("--model");
+  add_choice(
+      *command, "--format", options->format,
+      {{"nvfp4", WeightFormat::kNvfp4}, {"nf4", WeightFormat::kNf4}, {"bf16", WeightFormat::kBF16}},
+      "Of the synthetic projections and head")
+      ->needs(synthetic);
+  bind_sizes(*command, options->bench);
+  auto* kernels = command->add_flag("--kernels", options->kernels,
+                                    "Measure the CPU's kernels one by one instead");
+  command->add_option("--shape", options->shape, "Of the weight for --kernels: OUTxIN features")
+      ->type_name("OUTxIN")
+      ->capture_default_str()
+      ->needs(kernels);
+  auto* json = command->add_flag("--json", options->json, "Print one object instead of a table");
+  command->add_flag("--csv", options->csv, "Print comma-separated values")->excludes(json);
+  command->callback([command, options] {
+    if (options->kernels) check_kernel_options(*command);
+    options->run();
+  });
+}
+
+}  // namespace qf::cli
