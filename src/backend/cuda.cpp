@@ -1,6 +1,7 @@
 #include "cuda.h"
 
 #include <ATen/ATen.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/kernels/cuda/bandwidth.h"
 #include "qwen3fp4/kernels/cuda/dequantize.h"
 #include "qwen3fp4/kernels/cuda/half.h"
 #include "qwen3fp4/kernels/cuda/linear.h"
@@ -128,6 +130,14 @@ at::Tensor terms_of(const at::Tensor& x_TI, at::ScalarType type) {
   return at::cat(terms, 0);
 }
 
+struct Halves {
+  at::Tensor values;   // fp16
+  at::Tensor largest;  // i32 [1]: bits of the largest magnitude before; undefined: never scaled
+  [[nodiscard]] std::uint32_t* largest_out() const {
+    return reinterpret_cast<std::uint32_t*>(largest.data_ptr<std::int32_t>());
+  }
+};
+
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(ComputeDtype dtype) : dtype_(dtype), info_(device_info()) { self_test(); }
@@ -151,14 +161,21 @@ class CudaBackend final : public Backend {
                                      const at::Tensor& v_SKE) const override;
   [[nodiscard]] at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) const override;
   [[nodiscard]] at::Tensor add(const at::Tensor& a, const at::Tensor& b) const override;
+  [[nodiscard]] double measure_read_bandwidth() const override;
+  // Of libtorch's allocator, which holds all tensors: without CUDA's own context.
+  [[nodiscard]] std::int64_t memory_peak() const override;
 
  private:
   void self_test() const;
   [[nodiscard]] bool hopper() const { return info_.major == 9 && info_.minor == 0; }
   [[nodiscard]] at::Tensor half_product(const at::Tensor& x_TI, const WeightMatrix& weight) const;
+  [[nodiscard]] const Halves& halves_of(const at::Tensor& x_TI) const;
 
   ComputeDtype dtype_;
   DeviceInfo info_;
+  // The last input of a linear; held, so that no other tensor can have its place.
+  mutable at::Tensor converted_;
+  mutable Halves halves_;
 };
 
 // One block through the first kernel: a binary without code for the device fails here, by name.
@@ -230,38 +247,48 @@ at::Tensor CudaBackend::embed(const at::Tensor& ids_T, const WeightMatrix& weigh
   return at::cat(out, 0);
 }
 
-// y = (x 2^k) (w)^T with both in fp16 and fp32 sums, then by global_scale 2^-k. The codes times
-// their block scales are fp16 numbers, exactly; of NF4 the weights are rounded like x.
-at::Tensor CudaBackend::half_product(const at::Tensor& x_TI, const WeightMatrix& weight) const {
-  cudaStream_t stream = current_stream();
-  const std::int64_t tokens = x_TI.size(0);
-  const std::int64_t inputs = x_TI.size(1);
-  auto largest = at::empty({2}, at::device(device()).dtype(at::kInt));
-  auto* const x_largest =
-      reinterpret_cast<std::uint32_t*>(largest.mutable_data_ptr<std::int32_t>());
-  auto x_half = new_half({tokens, inputs});
-  check(cuda::largest_magnitude(floats(x_TI), x_TI.numel(), x_largest, stream), "largest input");
-  check(cuda::to_half(floats(x_TI), x_TI.numel(), x_largest, halves_out(x_half), stream),
+// An operand in fp16, with its largest magnitude on the device.
+Halves to_halves(const at::Tensor& x) {
+  Halves halves{new_half(x.sizes()), at::empty({1}, x.options().dtype(at::kInt))};
+  check(cuda::to_half(floats(x), x.numel(), halves_out(halves.values), halves.largest_out(),
+                      current_stream()),
         "to fp16");
-  return by_tiles(weight, tokens, [&](std::int64_t first, std::int64_t count) {
-    auto w_half = new_half({count, inputs});
+  return halves;
+}
+
+// The linears of one input follow each other (q, k, v; gate, up): it is converted once.
+const Halves& CudaBackend::halves_of(const at::Tensor& x_TI) const {
+  if (!converted_.is_same(x_TI)) {
+    halves_ = to_halves(x_TI);
+    converted_ = x_TI;
+  }
+  return halves_;
+}
+
+// Both operands in fp16, sums in fp32. The codes of a streamed weight times their block scales are
+// fp16 numbers, exactly; other packed weights are rounded like x.
+at::Tensor CudaBackend::half_product(const at::Tensor& x_TI, const WeightMatrix& weight) const {
+  const Halves& x = halves_of(x_TI);
+  return by_tiles(weight, x_TI.size(0), [&](std::int64_t first, std::int64_t count) {
+    Halves w;
     float factor = 1;
     if (weight.streamed()) {
+      w.values = new_half({count, weight.in_features()});
       const cuda::StreamView view{weight.codes().const_data_ptr<std::uint8_t>(), 1.0F,
-                                  weight.out_features(), inputs};
-      check(cuda::dequantize_stream(view, {first, count}, halves_out(w_half), stream),
+                                  weight.out_features(), weight.in_features()};
+      check(cuda::dequantize_stream(view, {first, count}, halves_out(w.values), current_stream()),
             "dequantise");
       factor = weight.global_scale();
     } else {
-      const auto w = dequantized_rows(weight, first, count);
-      check(cuda::largest_magnitude(floats(w), w.numel(), x_largest + 1, stream), "largest weight");
-      check(cuda::to_half(floats(w), w.numel(), x_largest + 1, halves_out(w_half), stream),
-            "to fp16");
+      w = to_halves(dequantized_rows(weight, first, count));
     }
-    auto y = at::mm(x_half, w_half.t(), at::kFloat);
-    check(cuda::undo_half_scale(floats_out(y), y.numel(), x_largest, factor, stream), "scale");
-    if (!weight.streamed()) {
-      check(cuda::undo_half_scale(floats_out(y), y.numel(), x_largest + 1, 1.0F, stream), "scale");
+    auto y = at::empty({x_TI.size(0), count}, x_TI.options());
+    at::addmm_out(y, y, x.values, w.values.t(), at::kFloat, /*beta=*/0, /*alpha=*/factor);
+    for (const Halves* operand : {&x, static_cast<const Halves*>(&w)}) {
+      if (!operand->largest.defined()) continue;
+      check(
+          cuda::undo_half_scale(floats_out(y), y.numel(), operand->largest_out(), current_stream()),
+          "scale");
     }
     return y;
   });
@@ -372,6 +399,37 @@ at::Tensor CudaBackend::add(const at::Tensor& a, const at::Tensor& b) const {
   check(cuda::add(floats(left), floats(right), left.numel(), floats_out(y), current_stream()),
         "addition");
   return y;
+}
+
+double CudaBackend::measure_read_bandwidth() const {
+  constexpr std::int64_t kBytes = std::int64_t{1} << 30;  // caches hold a twentieth
+  constexpr int kPasses = 8;
+  const auto words = at::zeros({kBytes}, at::device(device()).dtype(at::kByte));
+  auto result = at::empty({1}, at::device(device()).dtype(at::kInt));
+  auto* const sum = reinterpret_cast<std::uint32_t*>(result.mutable_data_ptr<std::int32_t>());
+  float best_ms = std::numeric_limits<float>::infinity();
+  cudaEvent_t start{};
+  cudaEvent_t stop{};
+  check(cudaEventCreate(&start), "event");
+  check(cudaEventCreate(&stop), "event");
+  for (int pass = 0; pass < kPasses; ++pass) {
+    check(cudaEventRecord(start, current_stream()), "event");
+    check(cuda::read_all(words.const_data_ptr(), kBytes / 16, sum, current_stream()), "read");
+    check(cudaEventRecord(stop, current_stream()), "event");
+    check(cudaEventSynchronize(stop), "read");
+    float ms = 0;
+    check(cudaEventElapsedTime(&ms, start, stop), "event");
+    best_ms = std::min(best_ms, ms);
+  }
+  check(cudaEventDestroy(start), "event");
+  check(cudaEventDestroy(stop), "event");
+  return static_cast<double>(kBytes) / best_ms * 1e3;
+}
+
+std::int64_t CudaBackend::memory_peak() const {
+  const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(0);
+  return stats.reserved_bytes[static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE)]
+      .peak;
 }
 
 }  // namespace

@@ -331,7 +331,10 @@ void Comparison::compare_chained(std::int64_t layer, AbReport& report) {
     report.chained.push_back(tap_result(module, layer, ref, statistics, verdict));
     const TapResult& result = report.chained.back();
     if (!result.within() && !chained_finding_) {
-      chained_finding_ = {module, layer, FaultClass::kUnknown, chained_evidence()};
+      AbFinding& finding = chained_finding_.emplace();
+      finding.module = module;
+      finding.layer = layer;
+      finding.evidence = chained_evidence();
     }
     if (statistics.relative_l2 > options_.explosion_rel || !statistics.non_finite_agree) {
       report.exploded = exploded_ = true;
