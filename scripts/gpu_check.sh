@@ -40,11 +40,11 @@ for path in cuda{,\,prefill=token,\,prefill=half}{,\,dtype=bf16}; do
 done
 echo "== greedy answers"
 prompt='Write one short sentence about UFO and you.'
-generate() { "$program" generate --model "$model" --prompt "$prompt" --temp 0 --max-tokens 64 --ignore-eos "$@"; }
-reference=$(generate --backend reference)
+generate() { "$program" generate --model "$model" --prompt "$prompt" --max-tokens 64 --ignore-eos "$@"; }
+reference=$(generate --backend reference --temp 0)
 for options in '' '--fused false' '--dtype fp32'; do
   # shellcheck disable=SC2086
-  if [[ $(generate --backend cuda $options) == "$reference" ]]; then
+  if [[ $(generate --backend cuda --temp 0 $options) == "$reference" ]]; then
     echo "cuda $options: the reference's 64 tokens"
   else
     echo "cuda $options: other tokens than the reference's" && failed=1
@@ -53,4 +53,9 @@ done
 echo "== same seed, same text"
 drawn() { generate --backend cuda --seed 7 --temp 0.8; }
 if [[ $(drawn) == "$(drawn)" ]]; then echo "same"; else echo "different" && failed=1; fi
+echo "== KL(reference || cuda)"
+for dtype in fp32 bf16; do
+  "$program" perplexity --model "$model" --backend cuda --dtype $dtype --file doc/cli.md \
+    --max-tokens 1024 --kl-against "$model" --kl-backend reference --json || failed=1
+done
 exit $failed

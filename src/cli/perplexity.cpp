@@ -19,6 +19,7 @@ struct PerplexityCommand {
   PerplexityOptions perplexity;
   std::string file;
   std::string kl_against;  // empty: no comparison
+  std::string kl_backend;  // empty: the model's
   bool json = false;
 
   void run();
@@ -56,6 +57,10 @@ void PerplexityCommand::run() {
   if (!kl_against.empty()) {
     ModelOptions options = model;
     options.folder = kl_against;
+    if (!kl_backend.empty()) {
+      options.backend = kl_backend;
+      options.dtype = "auto";
+    }
     teacher.emplace(load(options));
     const auto& tokenizer = teacher->folder.tokenizer;
     QF_CHECK(!tokenizer || tokenizer->encode(text, SpecialTokens::kMatch) == ids,
@@ -88,10 +93,16 @@ void add_perplexity(CLI::App& app) {
                    "scored")
       ->check(at_least(2))
       ->capture_default_str();
+  auto* against =
+      command
+          ->add_option("--kl-against", options->kl_against,
+                       "Model folder of the teacher: adds KL(teacher || model) and top-1 agreement")
+          ->type_name("DIR");
   command
-      ->add_option("--kl-against", options->kl_against,
-                   "Model folder of the teacher: adds KL(teacher || model) and top-1 agreement")
-      ->type_name("DIR");
+      ->add_option("--kl-backend", options->kl_backend,
+                   "What computes the teacher (default: what computes the model)")
+      ->needs(against)
+      ->type_name("NAME");
   command->add_flag("--json", options->json, "Print one JSON object");
   command->callback([options] { options->run(); });
 }

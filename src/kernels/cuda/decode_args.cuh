@@ -11,7 +11,10 @@ namespace qf::cuda::decode {
 inline constexpr int kGroups = 3;  // warpgroups that multiply
 inline constexpr int kConsumerWarps = 4 * kGroups;
 inline constexpr int kConsumers = 32 * kConsumerWarps;
-inline constexpr int kThreads = kConsumers + 32;  // and the producer's warp
+inline constexpr int kThreads = kConsumers + 128;  // and the producer's warpgroup
+// Registers of a thread: 128 on average, dealt to those who multiply.
+inline constexpr int kProducerRegisters = 32;
+inline constexpr int kConsumerRegisters = 160;
 inline constexpr int kMaxRing = 24;
 inline constexpr int kMaxXChunks = 24;
 inline constexpr int kPassTiles = 8;     // row tiles whose sums a block holds at a time

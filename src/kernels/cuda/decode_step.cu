@@ -474,9 +474,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   const Args& a = shared_state().args;
   if (warp >= kConsumerWarps) {
+    fewer_registers<kProducerRegisters>();
     if (thread == kConsumers) Producer{launch, a}.run();
     return;
   }
+  more_registers<kConsumerRegisters>();
   // Right operand: 8 columns of N apart the bytes of the x_chunks, core matrices along k 128 bytes.
   const auto address = static_cast<std::uint64_t>(shared_address(staged_x(a)));
   const auto apart = static_cast<std::uint64_t>(a.x_chunks * kXChunkBytes);

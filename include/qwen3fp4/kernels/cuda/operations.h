@@ -6,7 +6,8 @@
 
 // The small operations of the forward pass in fp32, as backend/backend.h defines them. All pointers
 // are device pointers; outputs may be the inputs themselves, except rope's. The same bits in every
-// run. Refuses (cudaErrorInvalidValue) empty shapes and those beyond a grid.
+// run. Refuses (cudaErrorInvalidValue) empty shapes, those beyond a grid, and, for swiglu and add,
+// pointers that are not aligned to 16 bytes.
 namespace qf::cuda {
 
 // y[r, c] = x[r, c] / sqrt(mean_c(x^2) + eps) * weight[c]
