@@ -214,18 +214,32 @@ std::string CudaBackend::description() const {
                      info_.major, info_.minor, products, few);
 }
 
+// A weight on its way into the stream layout passes through the device a few rows at a time, so
+// that it is never there twice.
 WeightMatrix CudaBackend::place(WeightMatrix weight) const {
   if (weight.device() == device()) return weight;
-  const bool streams = hopper() && has_stream_layout(weight);
-  WeightMatrix placed = weight.to(device());
-  if (!streams) return placed;
-  auto chunks = at::empty({cuda::stream_bytes(weight.out_features(), weight.in_features())},
-                          at::device(device()).dtype(at::kByte));
-  check(cuda::pack_stream(placed.nvfp4_view(), chunks.mutable_data_ptr<std::uint8_t>(),
-                          current_stream()),
-        "rearrange weights");
-  return WeightMatrix::nvfp4_stream(chunks, weight.global_scale(), weight.out_features(),
-                                    weight.in_features());
+  if (!hopper() || !has_stream_layout(weight)) return weight.to(device());
+  constexpr std::int64_t kRows = 64 * cuda::kStreamRows;
+  const std::int64_t inputs = weight.in_features();
+  const std::int64_t outputs = weight.out_features();
+  auto chunks =
+      at::empty({cuda::stream_bytes(outputs, inputs)}, at::device(device()).dtype(at::kByte));
+  for (std::int64_t first = 0; first < outputs; first += kRows) {
+    const std::int64_t count = std::min(kRows, outputs - first);
+    const auto codes = weight.codes().narrow(0, first, count).to(device());
+    const auto scales = weight.scales().narrow(0, first, count).to(device());
+    const Nvfp4View rows{codes.const_data_ptr<std::uint8_t>(),
+                         scales.const_data_ptr<std::uint8_t>(),
+                         nullptr,
+                         weight.global_scale(),
+                         count,
+                         inputs};
+    check(cuda::pack_stream(
+              rows, chunks.mutable_data_ptr<std::uint8_t>() + cuda::stream_bytes(first, inputs),
+              current_stream()),
+          "rearrange weights");
+  }
+  return WeightMatrix::nvfp4_stream(chunks, weight.global_scale(), outputs, inputs);
 }
 
 at::Tensor CudaBackend::embed(const at::Tensor& ids_T, const WeightMatrix& weight) const {
