@@ -17,7 +17,7 @@ __device__ __forceinline__ float* attention_sums(const Args& a) {
 __device__ __forceinline__ void fill_rotation(const Args& a, int thread) {
   const int half = a.model.head_dim / 2;
   const std::int64_t row = a.step.position * half;
-  for (int i = thread; i < half; i += kThreads) {
+  for (int i = thread; i < half; i += kConsumers) {
     shared_state().rotation[i] = make_float2(a.model.rope_cos[row + i], a.model.rope_sin[row + i]);
   }
 }

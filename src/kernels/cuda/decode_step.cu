@@ -425,29 +425,9 @@ __device__ __forceinline__ void fill_layer(const DecodeLayer& from, LayerTable& 
   to.scale[6] = from.down.scale * 64.0F;
 }
 
-__device__ __forceinline__ void fill_shared(const LaunchArgs& launch, int thread) {
-  const Args& a = launch.args;
+// What the producer needs to start.
+__device__ __forceinline__ void fill_first(const Args& a, int thread) {
   SharedState& s = shared_state();
-  const int blocks = static_cast<int>(gridDim.x);
-  for (int i = thread; i < a.model.layers; i += kThreads) {
-    fill_layer(launch.layer[i], s.layers[i]);
-  }
-  for (int i = thread; i < qkv_tiles(a); i += kThreads) {
-    s.qkv_parts[i] = static_cast<std::uint8_t>(parts_of(i, a.hidden_chunks, qkv_tiles(a), blocks));
-  }
-  for (int i = thread; i < 2 * a.gate_tiles; i += kThreads) {
-    s.gate_up_parts[i] =
-        static_cast<std::uint8_t>(parts_of(i, a.hidden_chunks, 2 * a.gate_tiles, blocks));
-  }
-  for (int i = thread; i < a.o_tiles; i += kThreads) {
-    s.o_adds[i] = static_cast<std::uint8_t>(adds_of(i, a.o_chunks, a.o_tiles, blocks, a.x_chunks));
-    s.down_adds[i] =
-        static_cast<std::uint8_t>(adds_of(i, a.down_chunks, a.o_tiles, blocks, a.x_chunks));
-  }
-  for (int i = thread; i < 2 * a.x_chunks * kXChunkBytes / 16; i += kThreads) {
-    reinterpret_cast<uint4*>(staged_x(a))[i] = make_uint4(0, 0, 0, 0);
-  }
-  fill_rotation(a, thread);
   if (thread <= kHead) s.ranges[thread] = range_of(a, thread);
   if (thread == 32) s.share = attention_share(a);
   constexpr int kWords = sizeof(Args) / 4;
@@ -465,12 +445,38 @@ __device__ __forceinline__ void fill_shared(const LaunchArgs& launch, int thread
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
+// What the consumers need, while the first weights are on their way.
+__device__ __forceinline__ void fill_tables(const LaunchArgs& launch, int thread) {
+  const Args& a = launch.args;
+  SharedState& s = shared_state();
+  const int blocks = static_cast<int>(gridDim.x);
+  for (int i = thread; i < a.model.layers; i += kConsumers) {
+    fill_layer(launch.layer[i], s.layers[i]);
+  }
+  for (int i = thread; i < qkv_tiles(a); i += kConsumers) {
+    s.qkv_parts[i] = static_cast<std::uint8_t>(parts_of(i, a.hidden_chunks, qkv_tiles(a), blocks));
+  }
+  for (int i = thread; i < 2 * a.gate_tiles; i += kConsumers) {
+    s.gate_up_parts[i] =
+        static_cast<std::uint8_t>(parts_of(i, a.hidden_chunks, 2 * a.gate_tiles, blocks));
+  }
+  for (int i = thread; i < a.o_tiles; i += kConsumers) {
+    s.o_adds[i] = static_cast<std::uint8_t>(adds_of(i, a.o_chunks, a.o_tiles, blocks, a.x_chunks));
+    s.down_adds[i] =
+        static_cast<std::uint8_t>(adds_of(i, a.down_chunks, a.o_tiles, blocks, a.x_chunks));
+  }
+  for (int i = thread; i < 2 * a.x_chunks * kXChunkBytes / 16; i += kConsumers) {
+    reinterpret_cast<uint4*>(staged_x(a))[i] = make_uint4(0, 0, 0, 0);
+  }
+  fill_rotation(a, thread);
+}
+
 template <int kHeadDim>
 __global__ void __launch_bounds__(kThreads, 1)
     decode_kernel(const __grid_constant__ LaunchArgs launch) {
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = __shfl_sync(~0U, thread / 32, 0);
-  fill_shared(launch, thread);
+  fill_first(launch.args, thread);
   __syncthreads();
   const Args& a = shared_state().args;
   if (warp >= kConsumerWarps) {
@@ -479,6 +485,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     return;
   }
   more_registers<kConsumerRegisters>();
+  fill_tables(launch, thread);
+  named_barrier<kConsumers>();
   // Right operand: 8 columns of N apart the bytes of the x_chunks, core matrices along k 128 bytes.
   const auto address = static_cast<std::uint64_t>(shared_address(staged_x(a)));
   const auto apart = static_cast<std::uint64_t>(a.x_chunks * kXChunkBytes);
