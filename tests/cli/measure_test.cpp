@@ -57,6 +57,22 @@ TEST_F(MeasureCommands, PerplexityJsonHasExactlyTheNamedKeys) {
   EXPECT_LT(row["top1"].get<double>(), 1);
 }
 
+TEST_F(MeasureCommands, PerplexityComparesBackendsOfOneModel) {
+  const auto model = make("model", {});
+  const Words words{"perplexity",   "--model",   model,          "--file",   "-",
+                    "--json",       "--backend", "cpu",          "--dtype",  "bf16",
+                    "--kl-against", model,       "--kl-backend", "reference"};
+  const auto done = run_program(words, "The tide tables of a harbour.");
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  const auto row = nlohmann::json::parse(done.out);
+  // Rounding to bf16 shows, and is all that does.
+  EXPECT_GT(row["kl"]["max"].get<double>(), 0);
+  EXPECT_LT(row["kl"]["mean"].get<double>(), 1e-2);
+  EXPECT_EQ(run_program({"perplexity", "--model", model, "--file", "-", "--kl-backend", "cpu"}, "x")
+                .exit_code,
+            2);
+}
+
 TEST_F(MeasureCommands, PerplexityPrintsLinesForPeople) {
   const auto model = make("model", {});
   write_text_file(path("text"), "The tide tables");
