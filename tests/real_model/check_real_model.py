@@ -8,8 +8,10 @@ Converts the GGUF to fp32 and compares logits and 48 greedy tokens with the fixt
 judges both by KL against fp32; then compares all paths with the reference by ab-check.
 """
 
+import concurrent.futures
 import itertools
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -110,9 +112,14 @@ def main() -> None:
                 "--file", text, "--max-tokens", 96, "--context", 96, "--json")
         )
         check(0 < row["kl"]["mean"] <= bound, f"{kind}: KL {row['kl']['mean']:.3f}, top-1 {row['top1']}")
-    for path in paths():
-        run(program, "ab-check", "--model", work / "nvfp4", "--ids", "9690,198,12", "--b", path)
-        check(True, f"{path}: ab-check")
+    def compare(path: str) -> str:
+        run(program, "ab-check", "--model", work / "nvfp4", "--ids", "9690,198,12", "--b", path,
+            "--threads", "1")
+        return path
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path in pool.map(compare, paths()):
+            check(True, f"{path}: ab-check")
     shutil.rmtree(work)
 
 
