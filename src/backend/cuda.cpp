@@ -317,14 +317,11 @@ at::Tensor CudaBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weigh
   const auto x = x_TI.contiguous();
   const std::int64_t tokens = x.size(0);
   const auto type = weight.codes().scalar_type();
-  if (type == at::kHalf || type == at::kBFloat16) {
-    // Exact: 16-bit weights by the terms of x. fp16 terms would overflow where bf16's do not.
-    const auto values = weight.dense_values().to(at::kBFloat16);
-    if (type == at::kBFloat16) {
-      return at::mm(terms_of(x, at::kBFloat16), values.t(), at::kFloat)
-          .view({3, tokens, weight.out_features()})
-          .sum(0);
-    }
+  if (type == at::kBFloat16) {
+    // Exact products on tensor cores: x is the sum of three bf16 terms.
+    return at::mm(terms_of(x, at::kBFloat16), weight.dense_values().t(), at::kFloat)
+        .view({3, tokens, weight.out_features()})
+        .sum(0);
   }
   const bool packed = type == at::kByte;
   if (packed && !weight.streamed() && tokens <= cuda::kLinearMaxTokens) {
