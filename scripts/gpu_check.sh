@@ -41,9 +41,7 @@ fi
 [[ -n $program ]] || exit 0
 echo "== paths of the program"
 failed=0
-for path in cuda{,\,prefill=token,\,prefill=half}{,\,dtype=bf16}; do
-  "$program" ab-check --model "$model" --b "$path" | tail -n 1 || failed=1
-done
+scripts/check_paths.sh "$program" "$model" cuda || failed=1
 echo "== greedy answers"
 prompt='Write one short sentence about UFO and you.'
 generate() { "$program" generate --model "$model" --prompt "$prompt" --max-tokens 64 --ignore-eos "$@"; }
@@ -57,11 +55,14 @@ for options in '' '--fused false' '--dtype fp32'; do
   fi
 done
 echo "== same seed, same text"
-drawn() { generate --backend cuda --seed 7 --temp 0.8; }
-if [[ $(drawn) == "$(drawn)" ]]; then echo "same"; else echo "different" && failed=1; fi
+first=$(generate --backend cuda --seed 7 --temp 0.8)
+again=$(generate --backend cuda --seed 7 --temp 0.8)
+if [[ -n $first && $first == "$again" ]]; then echo "same"; else echo "different" && failed=1; fi
 echo "== KL(reference || cuda)"
 for dtype in fp32 bf16; do
   "$program" perplexity --model "$model" --backend cuda --dtype $dtype --file doc/cli.md \
     --max-tokens 1024 --kl-against "$model" --kl-backend reference --json || failed=1
 done
+echo "== bench"
+"$program" bench --backend cuda --synthetic qwen3-4b --pp 512,2048 --tg 128 --depth 0,4096 || failed=1
 exit $failed

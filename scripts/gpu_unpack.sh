@@ -7,7 +7,9 @@ cd "$(dirname "$0")/.."
 
 folder=$1
 mkdir -p "$folder"
-cp build/pack/model.gguf.* "$folder" 2>/dev/null || true
+for piece in build/pack/model.gguf.*; do
+  if [[ -f $piece ]]; then cp "$piece" "$folder"; fi
+done
 if [[ -f build/pack/qwen3fp4.tar.xz ]]; then
   tar -C "$folder" -xJf build/pack/qwen3fp4.tar.xz
   mv "$folder/qwen3fp4" "$folder/qwen3fp4.bin"
