@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "cuda.h"
 #include "qwen3fp4/backend/cpu.h"
+#include "qwen3fp4/backend/cuda.h"
 #include "qwen3fp4/backend/emulated.h"
 #include "qwen3fp4/backend/reference.h"
 #include "qwen3fp4/base/error.h"

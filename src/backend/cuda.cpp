@@ -1,4 +1,4 @@
-#include "cuda.h"
+#include "qwen3fp4/backend/cuda.h"
 
 #include <ATen/ATen.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -369,6 +369,11 @@ at::Tensor CudaBackend::attention(const at::Tensor& q_THE, const at::Tensor& k_S
   const auto k = batched(k_SKE);
   const auto v = batched(v_SKE);
   if (k.scalar_type() == at::kBFloat16) {
+    const std::int64_t width = q_THE.size(2);
+    QF_CHECK(width % 8 == 0 && width <= 256,
+             "attention in bf16: expected a head_dim that is a multiple of 8 up to 256, got {} "
+             "(--dtype fp32)",
+             width);
     // The mask is aligned to the last token, as flash attention's own interface has it.
     const auto attended = std::get<0>(at::_scaled_dot_product_flash_attention(
         batched(q_THE).to(at::kBFloat16), k, v, /*dropout_p=*/0.0, /*is_causal=*/tokens > 1));
@@ -444,6 +449,8 @@ std::int64_t CudaBackend::memory_peak() const {
 }
 
 }  // namespace
+
+bool built_with_cuda() { return true; }
 
 const std::string& no_cuda_reason() {
   static const std::string kReason = [] {

@@ -1,11 +1,13 @@
-#include "cuda.h"
+#include "qwen3fp4/backend/cuda.h"
 #include "qwen3fp4/base/error.h"
 
 namespace qf {
 
+bool built_with_cuda() { return false; }
+
 const std::string& no_cuda_reason() {
   static const std::string kReason =
-      "this build has no CUDA (build the preset `cuda`: doc/architecture.md)";
+      "this build has no CUDA (build the preset `cuda`: doc/cuda.md)";
   return kReason;
 }
 

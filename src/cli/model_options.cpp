@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "progress.h"
+#include "qwen3fp4/backend/cuda.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
 #include "qwen3fp4/quant/parallel.h"
@@ -57,6 +58,9 @@ void apply_settings(const ModelOptions& options) {
 void log_loaded(const std::string& name, const Qwen3Model& model) {
   spdlog::debug("{}: {} layers, {:.1f} MB of weights", name, model.config().num_hidden_layers,
                 static_cast<double>(model.weight_bytes()) / 1e6);
+  if (built_with_cuda() && !no_cuda_reason().empty()) {
+    spdlog::warn("no GPU is used: {}", no_cuda_reason());
+  }
   spdlog::debug("backend {} ({} threads)", model.backend().description(), parallel_threads());
 }
 

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "qwen3fp4/backend/cuda.h"
+#include "qwen3fp4/backend/hosted.h"
 #include "qwen3fp4/base/error.h"
 
 namespace qf {
@@ -36,6 +38,38 @@ TEST(MakeBackend, RefusesAnUnknownNameWithTheListOfNames) {
     }
     EXPECT_THAT(error.what(), testing::HasSubstr("--backend"));
   }
+}
+
+TEST(MakeBackend, SaysWhyThereIsNoCuda) {
+  const bool listed = std::ranges::find(backend_names(), "cuda") != backend_names().end();
+  ASSERT_EQ(listed, no_cuda_reason().empty());
+  if (listed) return;
+  try {
+    static_cast<void>(make_backend("cuda"));
+    FAIL() << "took 'cuda'";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kUsage);
+    EXPECT_THAT(error.what(), testing::HasSubstr(no_cuda_reason()));
+  }
+}
+
+TEST(HostedBackend, GivesWhatTheBackendItCarriesGives) {
+  const auto cpu = make_backend("cpu");
+  const HostedBackend hosted(make_backend("cpu"));
+  const auto weight = WeightMatrix::dense(at::randn({12, 8}));
+  const auto x = at::randn({3, 8});
+  const auto y = at::randn({3, 8});
+  const auto ids = at::tensor({4, 0, 11}, at::kLong);
+  EXPECT_TRUE(at::equal(hosted.embed(ids, weight), cpu->embed(ids, weight)));
+  EXPECT_TRUE(at::equal(hosted.linear(x, weight), cpu->linear(x, weight)));
+  EXPECT_TRUE(at::equal(hosted.rms_norm(x, y[0], 1e-6), cpu->rms_norm(x, y[0], 1e-6)));
+  EXPECT_TRUE(at::equal(hosted.swiglu(x, y), cpu->swiglu(x, y)));
+  EXPECT_TRUE(at::equal(hosted.add(x, y), cpu->add(x, y)));
+  const auto q = at::randn({3, 4, 8});
+  const auto k = at::randn({5, 2, 8});
+  const auto v = at::randn({5, 2, 8});
+  EXPECT_TRUE(at::equal(hosted.attention(q, k, v), cpu->attention(q, k, v)));
+  EXPECT_TRUE(at::equal(hosted.apply_rope(q, x, y), cpu->apply_rope(q, x, y)));
 }
 
 class OperationsTest : public testing::TestWithParam<std::string_view> {

@@ -24,6 +24,18 @@ TEST(KvCache, StoresBehindWhatIsThere) {
   EXPECT_EQ(cache.bytes(), 2 * 2 * 5 * 16 * 4);
 }
 
+TEST(KvCache, StoresInTheTypeItWasMadeFor) {
+  KvCache cache(read_golden("qwen3_tied_gqa4").config, 5, at::kBFloat16);
+  const auto k = at::rand({3, 1, 16});
+  const auto v = at::rand({3, 1, 16});
+  const auto [keys, values] = cache.store(1, 0, k, v);
+  EXPECT_TRUE(at::equal(keys, k.to(at::kBFloat16)));
+  EXPECT_TRUE(at::equal(values, v.to(at::kBFloat16)));
+  EXPECT_EQ(cache.bytes(), 2 * 2 * 5 * 16 * 2);
+  // In place where kernels look for them: [layer, head, position].
+  EXPECT_TRUE(at::equal(cache.keys()[1][0].narrow(0, 0, 3), k.to(at::kBFloat16).squeeze(1)));
+}
+
 TEST(KvCache, PiecesOfAPromptMayGoThroughALayerBeforeTheNext) {
   KvCache cache(read_golden("qwen3_tied_gqa4").config, 5);
   const auto k = at::rand({2, 1, 16});

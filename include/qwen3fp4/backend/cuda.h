@@ -7,6 +7,7 @@
 
 namespace qf {
 
+[[nodiscard]] bool built_with_cuda();
 // Why this build or machine has no `cuda` backend, in one clause; empty when it has.
 [[nodiscard]] const std::string& no_cuda_reason();
 // The first CUDA device. kF32: products and attention in fp32 of dequantised weights, keys and
