@@ -34,7 +34,7 @@ enum PhaseType { kQkv = 0, kO = 1, kGateUp = 2, kDown = 3, kHead = 4 };
 inline constexpr int kPhasesPerLayer = 4;
 
 // What blocks hand each other. There is no barrier over the grid: every word says itself whether it
-// is complete (words.cuh), and a block reads it again until it is.
+// is complete (decode_words.cuh), and a block reads it again until it is.
 struct Workspace {
   unsigned long long* stream;       // [hidden] of this step: fixed point and a count
   unsigned long long* next_stream;  // zeroed for the next step

@@ -644,7 +644,8 @@ cudaError_t decode_step(const DecodeModel& model, const DecodePlan& plan, const 
   a.splits = plan.splits;
   (void)carve(a, plan, step.workspace, a.space);
   void* arguments[] = {&launch};
-  // Cooperative: either all blocks run at once, as the barriers need, or the launch fails.
+  // Cooperative: either all blocks run at once, as waiting for each other needs, or the launch
+  // fails.
   return cudaLaunchCooperativeKernel(
       kernel_of(model.head_dim), dim3(static_cast<unsigned>(plan.blocks)), dim3(kThreads),
       arguments, static_cast<std::size_t>(plan.shared_bytes), stream);

@@ -13,8 +13,8 @@
 // Blocks hand each other activations in words that say themselves when they are complete
 // (src/kernels/cuda/decode_words.cuh): there is no barrier over the grid.
 //
-// Arithmetic: an activation is the sum of three E4M3 terms times a power of two shared by 256 (or
-// 128) neighbours; products with the weights' exact E4M3 codes run on the FP8 tensor cores, block
+// Arithmetic: an activation is the sum of three E4M3 terms times a power of two shared by 256
+// neighbours; products with the weights' exact E4M3 codes run on the FP8 tensor cores, block
 // scales are applied in fp32. For y = W x, |y - exact| <= 2^-11 sum |w x|: closer than fp16
 // activations. The stream (the residual) is fixed point in steps of 2^-30, so that |x| < 2^26,
 // because integer sums do not depend on the order in which the blocks add to them; all other sums
