@@ -16,7 +16,8 @@ BELOW = {
     "model": ["base", "kernels", "formats", "text", "quant", "backend"],
     "run": ["base", "kernels", "formats", "text", "quant", "backend", "model"],
     "check": ["base", "kernels", "formats", "quant", "backend", "model"],
-    "cli": ["base", "formats", "text", "quant", "backend", "model", "run", "check"],
+    "train": ["base", "kernels", "formats", "text", "quant", "backend", "model", "run"],
+    "cli": ["base", "formats", "text", "quant", "backend", "model", "run", "check", "train"],
 }
 NO_TORCH = {"base", "kernels", "formats", "text"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)

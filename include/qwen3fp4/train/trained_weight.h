@@ -1,0 +1,57 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "qwen3fp4/quant/weight_matrix.h"
+
+namespace qf {
+
+// What one step does to every weight; shared by all tensors of the step.
+struct AdamStep {
+  double learning_rate = 0;
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+  double epsilon = 1e-8;
+  double weight_decay = 0;    // decoupled (AdamW)
+  double gradient_scale = 1;  // multiplies the gradient first: clipping
+  std::int64_t step = 1;      // counts from 1, for the bias corrections
+  std::uint64_t seed = 0;
+};
+
+// kFp32: f32 master, m and v; the reference. The others: doc/training.md.
+enum class TrainProfile { kFp32, kExact, kDefault, kMin };
+
+// Gets or takes the tensors of a checkpoint by name.
+using StateVisitor = std::function<void(const std::string& name, at::Tensor& tensor)>;
+
+// A weight [out, in] that is being trained: what the forward reads, and the optimiser's states.
+class TrainedWeight {
+ public:
+  TrainedWeight() = default;
+  TrainedWeight(const TrainedWeight&) = delete;
+  TrainedWeight& operator=(const TrainedWeight&) = delete;
+  virtual ~TrainedWeight() = default;
+
+  // What the forward reads now, and what an export writes. Shares the storage that step() writes.
+  [[nodiscard]] virtual const WeightMatrix& weight() const = 0;
+  // [count, in] of `dtype` (f32 or bf16): rows first .. first + count - 1 as the forward reads them.
+  [[nodiscard]] virtual at::Tensor dequantize_rows(std::int64_t first, std::int64_t count,
+                                                   at::ScalarType dtype) const = 0;
+  // gradient [count, in], f32 or bf16, of those rows. Every row once a step; cuts into rows never
+  // change a bit.
+  virtual void step_rows(std::int64_t first, const at::Tensor& gradient, const AdamStep& step) = 0;
+  // Called once after the last row of a step (factored states).
+  virtual void finish_step(const AdamStep& step) = 0;
+  // Every tensor of weight and states, for checkpoints.
+  virtual void visit_states(const StateVisitor& visit) = 0;
+  // Bytes of states beside weight().bytes().
+  [[nodiscard]] virtual std::int64_t state_bytes() const = 0;
+};
+
+}  // namespace qf
