@@ -110,14 +110,16 @@ std::vector<ChatTemplate::Run> ChatTemplate::answer_runs(std::string_view conten
     thoughts = without_newlines_before(thoughts);
   }
   if (!after_query || (!is_last && thoughts.empty())) {
-    return {{fmt::format("assistant\n{}", content), false}};
+    return {{"assistant\n", false}, {std::string(content), false, true}};
   }
   thoughts = without_newlines_after(thoughts);
+  const bool thinks = !thoughts.empty();
   return {{"assistant\n", false},
-          {std::string(kThink), true},
-          {fmt::format("\n{}\n", thoughts), false},
-          {std::string(kEndThink), true},
-          {fmt::format("\n\n{}", without_newlines_before(content)), false}};
+          {std::string(kThink), true, thinks},
+          {fmt::format("\n{}\n", thoughts), false, thinks},
+          {std::string(kEndThink), true, thinks},
+          {"\n\n", false, thinks},
+          {std::string(without_newlines_before(content)), false, true}};
 }
 
 std::vector<ChatTemplate::Run> ChatTemplate::runs(std::span<const Message> messages,
@@ -128,26 +130,28 @@ std::vector<ChatTemplate::Run> ChatTemplate::runs(std::span<const Message> messa
   std::vector<Run> out;
   const auto marker = [&](std::string_view text) { out.push_back({std::string(text), true}); };
   const auto add = [&](std::string text) { out.push_back({std::move(text), false}); };
-  const auto close = [&] {
-    marker(kEnd);
+  const auto close = [&](bool answer) {
+    out.push_back({std::string(kEnd), true, answer});
     add("\n");
   };
   if (!default_system_.empty() && messages[0].role != "system") {
     marker(kStart);
     add("system\n" + default_system_);
-    close();
+    close(false);
   }
   const std::size_t query = last_query(messages);
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const auto& [role, content] = messages[i];
     marker(kStart);
-    if (hybrid_ && role == "assistant") {
+    const bool answer = role == "assistant";
+    if (hybrid_ && answer) {
       std::ranges::move(answer_runs(content, i > query, i + 1 == messages.size()),
                         std::back_inserter(out));
     } else {
-      add(role + "\n" + content);
+      add(role + "\n");
+      out.push_back({content, false, answer});
     }
-    close();
+    close(answer);
   }
   if (opening == AnswerOpening::kNone) return out;
   marker(kStart);
@@ -167,18 +171,58 @@ std::string ChatTemplate::render(std::span<const Message> messages, AnswerOpenin
   return out;
 }
 
+void ChatTemplate::append_ids(const Tokenizer& tokenizer, const Run& run,
+                              std::vector<std::int64_t>& ids) {
+  // Content may hold a marker's text, which must not become the marker.
+  const auto part =
+      tokenizer.encode(run.text, run.marker ? SpecialTokens::kMatch : SpecialTokens::kAsText);
+  QF_CHECK(!run.marker || part.size() == 1, "the tokenizer has no token '{}'", run.text);
+  ids.insert(ids.end(), part.begin(), part.end());
+}
+
 std::vector<std::int64_t> ChatTemplate::encode(const Tokenizer& tokenizer,
                                                std::span<const Message> messages,
                                                AnswerOpening opening) const {
   std::vector<std::int64_t> ids;
+  Run text{"", false};
+  const auto flush = [&] {
+    if (!text.text.empty()) append_ids(tokenizer, text, ids);
+    text.text.clear();
+  };
   for (const Run& run : runs(messages, opening)) {
-    // Content may hold a marker's text, which must not become the marker.
-    const auto part =
-        tokenizer.encode(run.text, run.marker ? SpecialTokens::kMatch : SpecialTokens::kAsText);
-    QF_CHECK(!run.marker || part.size() == 1, "the tokenizer has no token '{}'", run.text);
-    ids.insert(ids.end(), part.begin(), part.end());
+    if (run.marker) {
+      flush();
+      append_ids(tokenizer, run, ids);
+    } else {
+      text.text += run.text;
+    }
   }
+  flush();
   return ids;
+}
+
+AnswerIds ChatTemplate::encode_answers(const Tokenizer& tokenizer,
+                                       std::span<const Message> messages) const {
+  AnswerIds out;
+  std::string text;  // between two cuts
+  const auto flush = [&](bool answer) {
+    if (!text.empty()) append_ids(tokenizer, {text, false}, out.ids);
+    text.clear();
+    out.answer.resize(out.ids.size(), answer);
+  };
+  bool in_answer = false;
+  for (const Run& run : runs(messages, AnswerOpening::kNone)) {
+    if (run.marker || run.answer != in_answer) flush(in_answer);
+    in_answer = run.answer;
+    if (run.marker) {
+      append_ids(tokenizer, run, out.ids);
+      out.answer.resize(out.ids.size(), run.answer);
+    } else {
+      text += run.text;
+    }
+  }
+  flush(in_answer);
+  return out;
 }
 
 std::vector<std::int64_t> ChatTemplate::encode_followup(const Tokenizer& tokenizer,
@@ -186,8 +230,7 @@ std::vector<std::int64_t> ChatTemplate::encode_followup(const Tokenizer& tokeniz
                                                         AnswerOpening opening) const {
   std::vector<std::int64_t> ids = tokenizer.encode("\n", SpecialTokens::kAsText);
   // Without the default system prompt, which the first turn already holds.
-  const auto turn =
-      ChatTemplate(std::string(), hybrid_).encode(tokenizer, std::span(&message, 1), opening);
+  const auto turn = without_default_system().encode(tokenizer, std::span(&message, 1), opening);
   ids.insert(ids.end(), turn.begin(), turn.end());
   return ids;
 }

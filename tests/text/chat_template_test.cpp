@@ -19,7 +19,8 @@ ChatTemplate family(const std::string& name) {
   return ChatTemplate::from_jinja(read_text_file(kGolden / (name + "_chat_template.jinja")));
 }
 
-// Byte-level vocabulary of the 256 bytes alone, with ChatML's markers.
+// Byte-level vocabulary of the 256 bytes and of two line breaks in one token (310), with ChatML's
+// markers.
 Tokenizer byte_tokenizer() {
   nlohmann::json vocab;
   int spare = 256;
@@ -35,8 +36,9 @@ Tokenizer byte_tokenizer() {
     }
     vocab[text] = byte;
   }
+  vocab["\u010A\u010A"] = 310;
   const nlohmann::json json = {
-      {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}}},
+      {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"\u010A \u010A"}}}},
       {"added_tokens",
        {{{"id", 300}, {"content", "<|im_start|>"}, {"special", true}},
         {{"id", 301}, {"content", "<|im_end|>"}, {"special", true}},
@@ -73,9 +75,7 @@ TEST(ChatTemplate, AnAnswerWithoutThinkingOpensWithThinkTokens) {
   const Tokenizer tokenizer = byte_tokenizer();
   const std::vector<Message> messages{{"user", "a"}};
   auto expected = family("qwen3_hybrid").encode(tokenizer, messages, kAnswer);
-  for (const std::int64_t id : {302, int{'\n'}, int{'\n'}, 303, int{'\n'}, int{'\n'}}) {
-    expected.push_back(id);
-  }
+  for (const std::int64_t id : {302, 310, 303, 310}) expected.push_back(id);
   EXPECT_EQ(family("qwen3_hybrid").encode(tokenizer, messages, AnswerOpening::kWithoutThinking),
             expected);
   EXPECT_THROW((void)family("qwen3").render(messages, AnswerOpening::kWithoutThinking), Error);
@@ -95,6 +95,80 @@ TEST(ChatTemplate, FollowupContinuesTheRenderedConversation) {
     messages.push_back({"user", "three"});
     EXPECT_EQ(ids, chat.encode(tokenizer, messages, kAnswer)) << name;
   }
+}
+
+// The answers of `ids`, end tokens included, one after the other.
+std::string answers_in(const Tokenizer& tokenizer, const AnswerIds& ids) {
+  std::vector<std::int64_t> picked;
+  for (std::size_t i = 0; i < ids.ids.size(); ++i) {
+    if (ids.answer[i]) picked.push_back(ids.ids[i]);
+  }
+  return tokenizer.decode(picked, false);
+}
+
+TEST(ChatTemplate, AnswersAndTheirEndsAreMarkedAndNothingElse) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  const std::vector<Message> messages{{"system", "s"},
+                                      {"user", "assistant\nu"},
+                                      {"assistant", "one"},
+                                      {"user", "v"},
+                                      {"assistant", "two\n\n"}};
+  for (const std::string name : {"qwen3", "qwen3_hybrid", "smollm2"}) {
+    const ChatTemplate chat = family(name);
+    const AnswerIds ids = chat.encode_answers(tokenizer, messages);
+    EXPECT_EQ(ids.ids, chat.encode(tokenizer, messages, AnswerOpening::kNone)) << name;
+    ASSERT_EQ(ids.answer.size(), ids.ids.size());
+    EXPECT_EQ(answers_in(tokenizer, ids), "one<|im_end|>two\n\n<|im_end|>") << name;
+  }
+}
+
+TEST(ChatTemplate, TheIdsOfWholeConversationsAreThoseOfTheirPieces) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  const auto rows = nlohmann::json::parse(read_text_file(kGolden / "chat.json"));
+  int compared = 0;
+  for (const auto& row : rows) {
+    std::vector<Message> messages;
+    for (const auto& message : row["messages"]) {
+      messages.push_back({message["role"], message["content"]});
+    }
+    const ChatTemplate chat = family(row["family"]);
+    const AnswerIds ids = chat.encode_answers(tokenizer, messages);
+    EXPECT_EQ(tokenizer.decode(ids.ids, false), chat.render(messages, AnswerOpening::kNone));
+    const auto merges = [](const Message& message) {
+      return message.role == "assistant" && message.content.starts_with('\n');
+    };
+    if (std::ranges::any_of(messages, merges)) continue;
+    EXPECT_EQ(ids.ids, chat.encode(tokenizer, messages, AnswerOpening::kNone));
+    ++compared;
+  }
+  EXPECT_GE(compared, 100);
+}
+
+TEST(ChatTemplate, AnAnswerIsTokenisedAsGeneratedBehindItsPrompt) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  for (const auto opening : {kAnswer, AnswerOpening::kWithoutThinking}) {
+    const ChatTemplate chat =
+        family(opening == AnswerOpening::kWithoutThinking ? "qwen3_hybrid" : "smollm2");
+    auto expected = chat.encode(tokenizer, std::vector<Message>{{"user", "q"}}, opening);
+    const auto prompt = static_cast<std::ptrdiff_t>(expected.size());
+    // The hybrid template drops line breaks at the beginning of an answer.
+    const std::string answer = chat.hybrid() ? " x" : "\nx";
+    for (const char c : answer) expected.push_back(c);
+    for (const std::int64_t id : {301, int{'\n'}}) expected.push_back(id);
+    const std::vector<Message> messages{{"user", "q"}, {"assistant", answer}};
+    const AnswerIds ids = chat.encode_answers(tokenizer, messages);
+    EXPECT_EQ(ids.ids, expected);
+    EXPECT_EQ(std::ranges::count(ids.answer, true), 3);  // two bytes and the end token
+    EXPECT_TRUE(std::all_of(ids.answer.begin() + prompt, ids.answer.end() - 1,
+                            [](bool answer_id) { return answer_id; }));
+  }
+}
+
+TEST(ChatTemplate, ThoughtsAreGeneratedWhenThereAreAny) {
+  const Tokenizer tokenizer = byte_tokenizer();
+  const std::vector<Message> messages{{"user", "q"}, {"assistant", "<think>\nhm\n</think>\n\nyes"}};
+  const auto ids = family("qwen3_hybrid").encode_answers(tokenizer, messages);
+  EXPECT_EQ(answers_in(tokenizer, ids), "<think>\nhm\n</think>\n\nyes<|im_end|>");
 }
 
 TEST(ChatTemplate, RefusesOtherFamilies) {
