@@ -40,7 +40,8 @@ class TrainedWeight {
 
   // What the forward reads now, and what an export writes. Shares the storage that step() writes.
   [[nodiscard]] virtual const WeightMatrix& weight() const = 0;
-  // [count, in] of `dtype` (f32 or bf16): rows first .. first + count - 1 as the forward reads them.
+  // [count, in] of `dtype` (f32 or bf16): rows first .. first + count - 1 as the forward reads
+  // them.
   [[nodiscard]] virtual at::Tensor dequantize_rows(std::int64_t first, std::int64_t count,
                                                    at::ScalarType dtype) const = 0;
   // gradient [count, in], f32 or bf16, of those rows. Every row once a step; cuts into rows never
