@@ -1,4 +1,4 @@
-#include "weight_loader.h"
+#include "qwen3fp4/model/weight_loader.h"
 
 #include <ATen/ATen.h>
 

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "qwen3fp4/model/config.h"
+
+namespace qf {
+
+// Sequences laid end to end without padding: N rows, one a token.
+struct PackedRows {
+  at::Tensor ids;                    // i64 [N], main memory
+  std::vector<std::int64_t> starts;  // first row of each sequence, then N
+  std::int64_t longest = 0;          // tokens
+  at::Tensor device_starts;          // i32 [sequences + 1]
+  at::Tensor cos, sin;               // f32 [N, E]: positions count from 0 in each sequence
+
+  [[nodiscard]] std::int64_t count() const { return starts.back(); }
+};
+
+// cos and sin of positions on a device, computed once for the longest sequence so far.
+class RopeCache {
+ public:
+  RopeCache(const ModelConfig& config, at::Device device);
+  // Throws for an empty list, an empty sequence or an id that the model does not have.
+  [[nodiscard]] PackedRows pack(std::span<const std::span<const std::int64_t>> sequences);
+
+ private:
+  void reach(std::int64_t positions);
+
+  ModelConfig config_;
+  at::Device device_;
+  at::Tensor inverse_frequencies_;
+  at::Tensor cos_, sin_;  // [positions, E]
+};
+
+}  // namespace qf

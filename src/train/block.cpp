@@ -1,0 +1,160 @@
+#include "qwen3fp4/train/block.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "operations.h"
+
+namespace qf {
+namespace {
+
+at::Tensor tapped(const Block& block, const char* module, const at::Tensor& output) {
+  if (!block.tap) return output;
+  return block.tap(fmt::format("model.layers.{}{}", block.index, module), output);
+}
+
+// A head's queries or keys on their way into attention.
+struct Rotated {
+  at::Tensor raw, rstd;  // kept for the backward where there is a norm
+  at::Tensor rotated;
+};
+struct HeadNames {
+  const char* norm;
+  const char* rope;
+};
+
+Rotated rotate(const Block& block, const at::Tensor& x_NHE, Norm which, const HeadNames& names) {
+  Rotated result;
+  auto x = x_NHE.to(at::kFloat);
+  if (block.config.qk_norm) {
+    auto normed = rms_norm(x, block.weights[which], block.config.rms_norm_eps);
+    result.raw = std::move(x);
+    result.rstd = std::move(normed.rstd);
+    x = tapped(block, names.norm, normed.y);
+  }
+  x = tapped(block, names.rope, block.backend.apply_rope(x, block.rows.cos, block.rows.sin));
+  result.rotated = x.to(x_NHE.scalar_type());
+  return result;
+}
+
+// The gradient of what rotate() took, in the compute type [N, H*E].
+at::Tensor rotate_backward(const Block& block, const at::Tensor& gradient, const Rotated& forward,
+                           Norm which, BlockSink& sink) {
+  // The inverse of a rotation is the one by the opposite angle, which is also its transpose.
+  auto dx = block.backend.apply_rope(gradient.to(at::kFloat), block.rows.cos, -block.rows.sin);
+  if (block.config.qk_norm) {
+    auto back = rms_norm_backward(dx, forward.raw, forward.rstd, block.weights[which]);
+    sink.norm(which, back.weight);
+    dx = std::move(back.x);
+  }
+  return dx.view({dx.size(0), -1}).to(gradient.scalar_type());
+}
+
+at::Tensor attention_input_backward(const Block& block, const BlockActivations& a,
+                                    const at::Tensor& dattended, BlockSink& sink) {
+  const BlockWeights& w = block.weights;
+  const auto back = attention_backward(
+      dattended.view(a.q.sizes()), {a.q, a.k, a.v},
+      {a.attended.view(a.q.sizes()), a.logsumexp, a.random_state, a.unused}, block.rows);
+  const auto dq =
+      rotate_backward(block, back.q_NHE, {a.query, a.query_rstd, {}}, Norm::kQuery, sink);
+  const auto dk = rotate_backward(block, back.k_NKE, {a.key, a.key_rstd, {}}, Norm::kKey, sink);
+  const auto dv = back.v_NKE.reshape({dk.size(0), -1});
+  auto dnormed = product_f32(dq, w[Linear::kQ]);
+  add_product(dk, w[Linear::kK], dnormed);
+  add_product(dv, w[Linear::kV], dnormed);
+  sink.linear(Linear::kQ, dq, a.normed);
+  sink.linear(Linear::kK, dk, a.normed);
+  sink.linear(Linear::kV, dv, a.normed);
+  return dnormed;
+}
+
+at::Tensor mlp_backward(const Block& block, const BlockActivations& a, const at::Tensor& dy,
+                        BlockSink& sink) {
+  const BlockWeights& w = block.weights;
+  const auto dhidden = product(dy, w[Linear::kDown]);
+  sink.linear(Linear::kDown, dy, a.hidden);
+  const auto dgate = at::silu_backward(dhidden * a.up, a.gate);
+  const auto dup = dhidden * a.silu;
+  auto dnormed = product_f32(dgate, w[Linear::kGate]);
+  add_product(dup, w[Linear::kUp], dnormed);
+  sink.linear(Linear::kGate, dgate, a.normed_h);
+  sink.linear(Linear::kUp, dup, a.normed_h);
+  return dnormed;
+}
+
+}  // namespace
+
+BlockActivations block_activations(const Block& block, const at::Tensor& x_ND) {
+  const BlockWeights& w = block.weights;
+  const auto type = w[Linear::kQ].scalar_type();
+  const double eps = block.config.rms_norm_eps;
+  const std::int64_t rows = x_ND.size(0);
+  const auto linear = [&](const char* module, const at::Tensor& x, Linear which) {
+    return tapped(block, module, product(x, w[which].t()));
+  };
+  const auto heads = [&](const at::Tensor& y, std::int64_t count) {
+    return y.view({rows, count, block.config.head_dim});
+  };
+
+  BlockActivations a;
+  a.x = x_ND.to(at::kFloat);
+  auto normed = rms_norm(a.x, w[Norm::kInput], eps);
+  a.normed = tapped(block, ".input_layernorm", normed.y).to(type);
+  a.rstd = std::move(normed.rstd);
+  const auto query =
+      heads(linear(".self_attn.q_proj", a.normed, Linear::kQ), block.config.num_attention_heads);
+  const auto key =
+      heads(linear(".self_attn.k_proj", a.normed, Linear::kK), block.config.num_key_value_heads);
+  a.v = heads(linear(".self_attn.v_proj", a.normed, Linear::kV), block.config.num_key_value_heads);
+  auto q = rotate(block, query, Norm::kQuery, {".self_attn.q_norm", ".self_attn.q_rope"});
+  auto k = rotate(block, key, Norm::kKey, {".self_attn.k_norm", ".self_attn.k_rope"});
+  std::tie(a.query, a.query_rstd, a.q) = std::tie(q.raw, q.rstd, q.rotated);
+  std::tie(a.key, a.key_rstd, a.k) = std::tie(k.raw, k.rstd, k.rotated);
+
+  auto attended = attention(a.q, a.k, a.v, block.rows);
+  a.attended = tapped(block, ".self_attn.attention", attended.out_NHE).reshape({rows, -1});
+  a.logsumexp = std::move(attended.logsumexp);
+  a.random_state = std::move(attended.random_state);
+  a.unused = std::move(attended.unused);
+  a.h = tapped(block, ".self_attn_residual",
+               a.x + linear(".self_attn.o_proj", a.attended, Linear::kO));
+
+  auto normed_h = rms_norm(a.h, w[Norm::kPostAttention], eps);
+  a.normed_h = tapped(block, ".post_attention_layernorm", normed_h.y).to(type);
+  a.h_rstd = std::move(normed_h.rstd);
+  a.gate = linear(".mlp.gate_proj", a.normed_h, Linear::kGate);
+  a.up = linear(".mlp.up_proj", a.normed_h, Linear::kUp);
+  a.silu = at::silu(a.gate);
+  a.hidden = tapped(block, ".mlp.swiglu", a.silu * a.up);
+  return a;
+}
+
+at::Tensor block_output(const Block& block, const BlockActivations& activations) {
+  const auto& down = block.weights[Linear::kDown];
+  const auto mlp = tapped(block, ".mlp.down_proj", product(activations.hidden, down.t()));
+  return tapped(block, "", (activations.h + mlp).to(down.scalar_type()));
+}
+
+at::Tensor block_backward(const Block& block, const BlockActivations& a, const at::Tensor& dy_ND,
+                          BlockSink& sink) {
+  const BlockWeights& w = block.weights;
+  const auto type = w[Linear::kQ].scalar_type();
+  const auto dnormed_h = mlp_backward(block, a, dy_ND.to(type), sink);
+  const auto mlp_norm = rms_norm_backward(dnormed_h, a.h, a.h_rstd, w[Norm::kPostAttention]);
+  const auto dh = dy_ND + mlp_norm.x;
+  sink.norm(Norm::kPostAttention, mlp_norm.weight);
+
+  const auto dh_typed = dh.to(type);
+  const auto dattended = product(dh_typed, w[Linear::kO]);
+  sink.linear(Linear::kO, dh_typed, a.attended);
+  const auto dnormed = attention_input_backward(block, a, dattended, sink);
+  const auto input_norm = rms_norm_backward(dnormed, a.x, a.rstd, w[Norm::kInput]);
+  const auto dx = dh + input_norm.x;
+  sink.norm(Norm::kInput, input_norm.weight);
+  return dx;
+}
+
+}  // namespace qf

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "qwen3fp4/train/packed_rows.h"
+
+// Operations of a block with their derivatives, on any device. Every result is the same bits for
+// every number of threads, and a row of tokens never depends on other sequences' rows.
+//
+// Shapes: N rows (tokens), H query heads, K key/value heads, E head_dim.
+namespace qf {
+
+// a [M, K] times b [K, N], in a's type.
+[[nodiscard]] at::Tensor product(const at::Tensor& a, const at::Tensor& b);
+// out += a b. `out`: of a's type, or f32 with sums that are never rounded to a narrower type.
+void add_product(const at::Tensor& a, const at::Tensor& b, at::Tensor& out);
+// f32 a b of operands of any type: nothing but the operands is rounded to it.
+[[nodiscard]] at::Tensor product_f32(const at::Tensor& a, const at::Tensor& b);
+
+struct Normed {
+  at::Tensor y;     // like x
+  at::Tensor rstd;  // [..., 1]: 1 / sqrt(mean(x^2) + eps)
+};
+// RMS norm over the last dimension. x and weight: f32.
+[[nodiscard]] Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+struct NormGradient {
+  at::Tensor x, weight;
+};
+[[nodiscard]] NormGradient rms_norm_backward(const at::Tensor& dy, const at::Tensor& x,
+                                             const at::Tensor& rstd, const at::Tensor& weight);
+
+struct Attended {
+  at::Tensor out_NHE;
+  at::Tensor logsumexp = {}, random_state = {},
+             unused = {};  // flash attention's own, for its backward
+};
+// Causal attention of each sequence alone, scaled by 1/sqrt(E); q, k, v [N, H or K, E] of one type.
+[[nodiscard]] Attended attention(const at::Tensor& q_NHE, const at::Tensor& k_NKE,
+                                 const at::Tensor& v_NKE, const PackedRows& rows);
+struct AttentionInputs {
+  at::Tensor q_NHE, k_NKE, v_NKE;
+};
+[[nodiscard]] AttentionInputs attention_backward(const at::Tensor& dout_NHE,
+                                                 const AttentionInputs& inputs,
+                                                 const Attended& attended, const PackedRows& rows);
+
+}  // namespace qf
