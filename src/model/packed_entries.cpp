@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/formats/checked_shape.h"
@@ -269,6 +270,95 @@ at::Tensor load_float_tensor(const DatReader& file, const TensorInfo& entry,
   QF_CHECK(entry.shape == shape, "{}: entry '{}': expected shape {}, found {}",
            file.source().name(), entry.name, shape_text(shape), shape_text(entry.shape));
   return load(file, entry);
+}
+
+namespace {
+
+std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
+  TORCH_INTERNAL_ASSERT(tensor.is_contiguous() && tensor.is_cpu());
+  return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
+}
+
+// Writes entries and keeps count of their bytes.
+class EntryWriter {
+ public:
+  EntryWriter(DatWriter& out, const std::string& weight) : out_(out), weight_(weight) {}
+  void write(const char* suffix, DType type, const std::vector<std::int64_t>& shape,
+             std::span<const std::byte> bytes) {
+    out_.write(weight_ + suffix, type, shape, bytes);
+    bytes_ += std::ssize(bytes);
+  }
+  [[nodiscard]] std::int64_t bytes() const { return bytes_; }
+
+ private:
+  DatWriter& out_;
+  const std::string& weight_;
+  std::int64_t bytes_ = 0;
+};
+
+void write_nvfp4(EntryWriter& out, const WeightMatrix& weight, bool tensor_scale) {
+  const std::int64_t rows = weight.out_features();
+  const std::int64_t columns = weight.in_features();
+  const float scale = weight.global_scale();
+  QF_CHECK(tensor_scale || scale == 1.0F,
+           "a weight without its tensor scale: expected one of 1, found {}", scale);
+  const bool e4m3 = weight.scales().scalar_type() == at::kByte;
+  out.write(".qdata", DType::kU8, {rows, columns / 2}, bytes_of(weight.codes()));
+  out.write(".scale", e4m3 ? DType::kF8E4M3 : DType::kF32, {rows, columns / kNvfp4Block},
+            bytes_of(weight.scales()));
+  if (tensor_scale) {
+    out.write(".scale_2", DType::kF32, {1}, std::as_bytes(std::span(&scale, 1)));
+  }
+}
+
+void write_nf4(EntryWriter& out, const WeightMatrix& weight) {
+  const std::int64_t rows = weight.out_features();
+  const std::int64_t columns = weight.in_features();
+  // bitsandbytes' names and its description of the matrix, which this layout has no shape for.
+  const nlohmann::ordered_json state = {{"quant_type", "nf4"},
+                                        {"blocksize", weight.nf4_view().block},
+                                        {"dtype", "float32"},
+                                        {"shape", {rows, columns}}};
+  const auto text = state.dump();
+  out.write("", DType::kU8, {rows * columns / 2, 1}, bytes_of(weight.codes()));
+  out.write(".absmax", DType::kF32, {weight.scales().numel()}, bytes_of(weight.scales()));
+  out.write(".quant_map", DType::kF32, {16}, bytes_of(weight.code_book()));
+  out.write(".quant_state.bitsandbytes__nf4", DType::kU8, {std::ssize(text)},
+            std::as_bytes(std::span(text)));
+}
+
+}  // namespace
+
+std::int64_t write_weight(DatWriter& out, const std::string& name, const WeightMatrix& weight,
+                          bool tensor_scale) {
+  EntryWriter entries(out, name);
+  const auto dense = [&](DType type) {
+    entries.write("", type, {weight.out_features(), weight.in_features()},
+                  bytes_of(weight.dense_values()));
+  };
+  switch (weight.format()) {
+    case WeightFormat::kNvfp4:
+      write_nvfp4(entries, weight, tensor_scale);
+      break;
+    case WeightFormat::kNf4:
+      write_nf4(entries, weight);
+      break;
+    case WeightFormat::kF32:
+      dense(DType::kF32);
+      break;
+    case WeightFormat::kF16:
+      dense(DType::kF16);
+      break;
+    case WeightFormat::kBF16:
+      dense(DType::kBF16);
+      break;
+  }
+  return entries.bytes();
+}
+
+std::int64_t entries_of(WeightFormat format, bool tensor_scale) {
+  if (format == WeightFormat::kNvfp4) return tensor_scale ? 3 : 2;
+  return format == WeightFormat::kNf4 ? 4 : 1;
 }
 
 }  // namespace qf

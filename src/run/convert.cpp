@@ -11,6 +11,7 @@
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
 #include "qwen3fp4/formats/dat.h"
+#include "qwen3fp4/model/packed_entries.h"
 #include "qwen3fp4/quant/quantize.h"
 
 namespace qf {
@@ -18,10 +19,6 @@ namespace {
 
 std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
   return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
-}
-
-std::span<const std::byte> bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
 }
 
 DType dense_dtype(WeightFormat format) {
@@ -161,36 +158,7 @@ class Converter {
   }
 
   void write_weight(const std::string& name, const WeightMatrix& weight) {
-    const auto rows = weight.out_features();
-    const auto columns = weight.in_features();
-    if (weight.format() == WeightFormat::kNvfp4) {
-      write(name + ".qdata", DType::kU8, {rows, columns / 2}, bytes_of(weight.codes()));
-      write(name + ".scale", DType::kF8E4M3, {rows, columns / kNvfp4Block},
-            bytes_of(weight.scales()));
-      if (!options_.compat) {
-        const float scale = weight.global_scale();
-        write(name + ".scale_2", DType::kF32, {1}, std::as_bytes(std::span(&scale, 1)));
-      }
-      return;
-    }
-    const auto block = weight.nf4_view().block;
-    // bitsandbytes' names and its description of the matrix, which this layout has no shape for.
-    const nlohmann::ordered_json state = {{"quant_type", "nf4"},
-                                          {"blocksize", block},
-                                          {"dtype", "float32"},
-                                          {"shape", {rows, columns}}};
-    const auto state_text = state.dump();
-    write(name, DType::kU8, {rows * columns / 2, 1}, bytes_of(weight.codes()));
-    write(name + ".absmax", DType::kF32, {weight.scales().numel()}, bytes_of(weight.scales()));
-    write(name + ".quant_map", DType::kF32, {16}, bytes_of(weight.code_book()));
-    write(name + ".quant_state.bitsandbytes__nf4", DType::kU8,
-          {static_cast<std::int64_t>(state_text.size())}, bytes_of(state_text));
-  }
-
-  void write(const std::string& name, DType type, const std::vector<std::int64_t>& shape,
-             std::span<const std::byte> bytes) {
-    out_.write(name, type, shape, bytes);
-    bytes_ += std::ssize(bytes);
+    bytes_ += qf::write_weight(out_, name, weight, /*tensor_scale=*/!options_.compat);
   }
 
   void account(const PlannedTensor& planned, std::int64_t bytes) {
@@ -238,7 +206,7 @@ ConvertReport convert_checkpoint(const CheckpointSource& source,
                                  const ConvertOptions& options, const ConvertProgress& progress) {
   // "models/x/" is the folder "models/x".
   const auto target = destination.has_filename() ? destination : destination.parent_path();
-  check_destination(source, target, options.replace);
+  check_destination(source.name(), target, options.replace);
   const auto plan = plan_conversion(source, options);
   AtomicFolder folder(target, options.replace);
   DatWriter out(folder.staging() / "model.dat", plan.entry_count);

@@ -9,6 +9,8 @@
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/formats/tensor_info.h"
 #include "qwen3fp4/kernels/views.h"
+#include "qwen3fp4/model/packed_entries.h"
+#include "qwen3fp4/run/convert.h"
 #include "qwen3fp4/run/name_filter.h"
 
 namespace qf {
@@ -37,11 +39,6 @@ WeightFormat float_format(const CheckpointTensor& source) {
   if (source.float_type == DType::kF32) return WeightFormat::kF32;
   if (source.float_type == DType::kF16) return WeightFormat::kF16;
   return WeightFormat::kBF16;
-}
-
-std::int64_t entries_of(WeightFormat format, bool compat) {
-  if (format == WeightFormat::kNvfp4) return compat ? 2 : 3;
-  return format == WeightFormat::kNf4 ? 4 : 1;
 }
 
 class Planner {
@@ -91,7 +88,7 @@ class Planner {
                           .source = &tensor,
                           .format = format_for(spec, tensor)};
     check_fits(planned);
-    plan_.entry_count += entries_of(planned.format, options_.compat);
+    plan_.entry_count += entries_of(planned.format, /*tensor_scale=*/!options_.compat);
     plan_.values += element_count(spec.shape);
     plan_.tensors.push_back(std::move(planned));
   }
@@ -160,16 +157,16 @@ ConvertPlan plan_conversion(const CheckpointSource& source, const ConvertOptions
   return Planner(source, options).plan();
 }
 
-void check_destination(const CheckpointSource& source, const std::filesystem::path& destination,
-                       bool replace) {
+void check_destination(const std::filesystem::path& source,
+                       const std::filesystem::path& destination, bool replace) {
   namespace fs = std::filesystem;
-  const auto from = fs::weakly_canonical(source.name());
+  const auto from = fs::weakly_canonical(source);
   const auto to = fs::weakly_canonical(destination);
   const auto [in_to, in_from] = std::mismatch(to.begin(), to.end(), from.begin(), from.end());
   if (in_to == to.end()) {
     fail(ExitCode::kUsage,
          "{}: expected a destination that does not hold the source, found {} in it",
-         destination.string(), source.name());
+         destination.string(), source.string());
   }
   if (!fs::exists(destination)) return;
   if (!fs::is_directory(destination)) {

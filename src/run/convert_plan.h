@@ -31,8 +31,4 @@ struct ConvertPlan {
 [[nodiscard]] ConvertPlan plan_conversion(const CheckpointSource& source,
                                           const ConvertOptions& options);
 
-// Refuses a destination whose replacement would delete the source or something that is no model.
-void check_destination(const CheckpointSource& source, const std::filesystem::path& destination,
-                       bool replace);
-
 }  // namespace qf

@@ -34,6 +34,13 @@ struct PackedGroup {
 [[nodiscard]] WeightMatrix load_packed(const DatReader& file, const PackedGroup& group,
                                        const std::vector<std::int64_t>& shape);
 
+// Writes a weight in main memory (NVFP4, NF4 or dense) as the entries that the readers above know;
+// NVFP4 without `tensor_scale` needs a global scale of 1. Returns the bytes of the payloads.
+std::int64_t write_weight(DatWriter& out, const std::string& name, const WeightMatrix& weight,
+                          bool tensor_scale);
+// How many entries that is.
+[[nodiscard]] std::int64_t entries_of(WeightFormat format, bool tensor_scale);
+
 // Reads an f32, f16 or bf16 entry of exactly `shape` into a tensor of that type.
 [[nodiscard]] at::Tensor load_float_tensor(const DatReader& file, const TensorInfo& entry,
                                            const std::vector<std::int64_t>& shape);

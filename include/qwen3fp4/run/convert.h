@@ -51,4 +51,9 @@ ConvertReport convert_checkpoint(const CheckpointSource& source,
                                  const ConvertOptions& options,
                                  const ConvertProgress& progress = {});
 
+// Refuses (exit code 2) a folder to write whose replacement would delete `source`, from which it is
+// made, or something that is no model; and an existing one without `replace`.
+void check_destination(const std::filesystem::path& source,
+                       const std::filesystem::path& destination, bool replace);
+
 }  // namespace qf
