@@ -11,8 +11,8 @@
 
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/model/rope.h"
-#include "qwen3fp4/model/weight_loader.h"
 #include "qwen3fp4/model/weights.h"
+#include "weight_loader.h"
 
 // Shapes in this file: T new tokens, S cached tokens with the new ones, D hidden_size, V
 // vocab_size, F intermediate_size, H query heads, K key/value heads, E head_dim.

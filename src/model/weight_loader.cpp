@@ -1,4 +1,4 @@
-#include "qwen3fp4/model/weight_loader.h"
+#include "weight_loader.h"
 
 #include <ATen/ATen.h>
 
@@ -77,6 +77,11 @@ void WeightLoader::check_nothing_left() const {
   }
   QF_CHECK(left == 0, "{}: {} entries belong to no weight of this model: {}{}",
            file_.source().name(), left, names, left > kNamed ? ", ..." : "");
+}
+
+std::unique_ptr<WeightSource> make_weight_source(
+    const DatReader& file, std::function<void(std::int64_t, std::int64_t)> progress) {
+  return std::make_unique<WeightLoader>(file, std::move(progress));
 }
 
 }  // namespace qf

@@ -2,8 +2,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 
+#include "qwen3fp4/formats/dat.h"
 #include "qwen3fp4/model/weights.h"
 #include "qwen3fp4/quant/weight_matrix.h"
 
@@ -27,5 +31,10 @@ class WeightSource {
   // Called after the last weight. Throws when the source holds others, naming the first few.
   virtual void check_nothing_left() const = 0;
 };
+
+// The weights of a `.dat` file, packed or raw, each entry once. Borrows `file`; `progress` gets
+// (bytes read, bytes in all).
+[[nodiscard]] std::unique_ptr<WeightSource> make_weight_source(
+    const DatReader& file, std::function<void(std::int64_t, std::int64_t)> progress);
 
 }  // namespace qf
