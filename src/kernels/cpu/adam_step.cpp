@@ -1,0 +1,336 @@
+#include "qwen3fp4/kernels/cpu/adam_step.h"
+
+#include <algorithm>
+
+#include "lanes.h"
+
+// One group of 128 elements at a time, in loops over plain arrays that the compiler turns into
+// vectors of each instruction set.
+namespace qf {
+namespace {
+
+constexpr int kGroup = static_cast<int>(kMomentGroup);
+constexpr int kBlock = static_cast<int>(kNvfp4Block);
+constexpr int kQuads = kGroup / 4;
+
+using Floats = float[kGroup];
+using Codes = std::int32_t[kGroup];
+using Words = std::uint32_t[kGroup];
+
+// Where a group is.
+struct Place {
+  std::int64_t row;
+  std::int64_t element;  // of the whole weight: row * cols + column
+  std::int64_t group;    // of the whole weight
+  int count;             // elements: a multiple of 16
+};
+
+QF_INLINE float to_float(float value) { return value; }
+QF_INLINE float to_float(std::uint16_t bf16) {
+  return float_from_bits(static_cast<std::uint32_t>(bf16) << 16U);
+}
+
+QF_INLINE void unpack_nibbles(const std::uint8_t* bytes, int count, Codes& codes) {
+  for (int i = 0; i < count / 2; ++i) {
+    codes[2 * i] = bytes[i] & 0xF;
+    codes[2 * i + 1] = bytes[i] >> 4;
+  }
+}
+QF_INLINE void pack_nibbles(const Codes& codes, int count, std::uint8_t* bytes) {
+  for (int i = 0; i < count / 2; ++i) {
+    bytes[i] = static_cast<std::uint8_t>((codes[2 * i] & 0xF) | (codes[2 * i + 1] & 0xF) << 4);
+  }
+}
+
+QF_INLINE float largest_magnitude(const Floats& values, int count) {
+  std::int32_t largest = 0;
+  for (int i = 0; i < count; ++i) {
+    const auto bits = static_cast<std::int32_t>(float_bits(magnitude(values[i])));
+    largest = bits > largest ? bits : largest;
+  }
+  return float_from_bits(static_cast<std::uint32_t>(largest));
+}
+
+// Round by round over all quads, so that each round is a loop of vectors.
+QF_INLINE void draw_words(const AdamRule& rule, const Place& at, Words& words) {
+  std::uint32_t a[kQuads], b[kQuads], c[kQuads], d[kQuads];
+  for (int q = 0; q < kQuads; ++q) {
+    const PhiloxWords counter = quad_counter(rule, at.element / 4 + q);
+    a[q] = counter.a;
+    b[q] = counter.b;
+    c[q] = counter.c;
+    d[q] = counter.d;
+  }
+  PhiloxKey key = rule.seed;
+  for (int round = 0; round < kPhiloxRounds; ++round) {
+    for (int q = 0; q < kQuads; ++q) {
+      const PhiloxWords next = philox_round({a[q], b[q], c[q], d[q]}, key);
+      a[q] = next.a;
+      b[q] = next.b;
+      c[q] = next.c;
+      d[q] = next.d;
+    }
+    key = next_philox_key(key);
+  }
+  for (int q = 0; q < kQuads; ++q) {
+    words[4 * q] = a[q];
+    words[4 * q + 1] = b[q];
+    words[4 * q + 2] = c[q];
+    words[4 * q + 3] = d[q];
+  }
+}
+
+// m after the step, from what is stored.
+template <AdamProfile kProfile>
+QF_INLINE void next_first_moments(const AdamRule& rule, const AdamWeight& w, const Place& at,
+                                  const Floats& gradient, Floats& m) {
+  if constexpr (kProfile == AdamProfile::kFp32) {
+    for (int i = 0; i < at.count; ++i) {
+      m[i] = next_first_moment(rule, w.m[at.element + i], gradient[i]);
+    }
+  } else if constexpr (kProfile == AdamProfile::kExact) {
+    const float scale = w.m_scales[at.group];
+    for (int i = 0; i < at.count; ++i) {
+      const auto code = static_cast<std::int8_t>(w.m_codes[at.element + i]);
+      const float old = rounded_product(static_cast<float>(code), scale);
+      m[i] = next_first_moment(rule, old, gradient[i]);
+    }
+  } else {
+    const float scale = w.m_scales[at.group];
+    Codes codes;
+    unpack_nibbles(w.m_codes + at.element / 2, at.count, codes);
+    for (int i = 0; i < at.count; ++i) {
+      const float old = rounded_product(e2m1_value(codes[i]), scale);
+      m[i] = next_first_moment(rule, old, gradient[i]);
+    }
+  }
+}
+
+template <int kBits>
+QF_INLINE void next_geometric_moments(const AdamRule& rule, float scale, const Codes& codes,
+                                      const Floats& gradient, int count, Floats& v) {
+  const float base = geometric_base<kBits>(scale);
+  for (int i = 0; i < count; ++i) {
+    const float root = rounded_product(geometric_power<kBits>(codes[i]), base);
+    v[i] = next_second_moment(rule, rounded_product(root, root), gradient[i]);
+  }
+}
+
+// v after the step.
+template <AdamProfile kProfile>
+QF_INLINE void next_second_moments(const AdamRule& rule, const AdamWeight& w, const Place& at,
+                                   const Floats& gradient, Floats& v) {
+  if constexpr (kProfile == AdamProfile::kFp32) {
+    for (int i = 0; i < at.count; ++i) {
+      v[i] = next_second_moment(rule, w.v[at.element + i], gradient[i]);
+    }
+  } else if constexpr (kProfile == AdamProfile::kExact) {
+    Codes codes;
+    const std::uint8_t* const stored = w.v_codes + at.element;
+    for (int i = 0; i < at.count; ++i) codes[i] = stored[i];
+    next_geometric_moments<8>(rule, w.v_scales[at.group], codes, gradient, at.count, v);
+  } else if constexpr (kProfile == AdamProfile::kDefault) {
+    Codes codes;
+    unpack_nibbles(w.v_codes + at.element / 2, at.count, codes);
+    next_geometric_moments<4>(rule, w.v_scales[at.group], codes, gradient, at.count, v);
+  } else {
+    const float* const columns = w.v_columns + (at.element - at.row * w.cols);
+    for (int i = 0; i < at.count; ++i) {
+      v[i] = next_second_moment(rule, rounded_product(w.v_rows[at.row], columns[i]), gradient[i]);
+    }
+  }
+}
+
+// Moves a group's positions by `change` (in units of the weight) and rounds them.
+template <AdamProfile kProfile>
+QF_INLINE void move(const AdamRule& rule, const AdamWeight& w, const Place& at,
+                    const Floats& change, const Words& words) {
+  Codes codes;
+  unpack_nibbles(w.codes + at.element / 2, at.count, codes);
+  Floats inverse;
+  for (int i = 0; i < at.count; i += kBlock) {
+    const float block = inverse_scale(w.scales_e4m3[(at.element + i) / kBlock], w.global_scale);
+    for (int j = 0; j < kBlock; ++j) inverse[i + j] = block;
+  }
+  if constexpr (kProfile == AdamProfile::kFp32) {
+    for (int i = 0; i < at.count; ++i) {
+      float& y = w.position[at.element + i];
+      y = moved_position(rule, y, change[i], inverse[i]);
+      codes[i] = cell_code(magnitude(y)) | sign_code(y);
+    }
+  } else if constexpr (kProfile == AdamProfile::kMin) {
+    for (int i = 0; i < at.count; ++i) {
+      const float y = moved_position(rule, e2m1_value(codes[i]), change[i], inverse[i]);
+      codes[i] = draw_e2m1(y, position_draw<16>(words[i]));
+    }
+  } else {
+    constexpr std::int32_t kLevels = kProfile == AdamProfile::kExact ? 4096 : 256;
+    Codes residual;
+    if constexpr (kProfile == AdamProfile::kExact) {
+      unpack_nibbles(w.residual_high + at.element / 2, at.count, residual);
+      for (int i = 0; i < at.count; ++i) residual[i] <<= 8;
+    } else {
+      std::fill_n(residual, at.count, 0);
+    }
+    std::uint8_t* const low = w.residual + at.element;
+    for (int i = 0; i < at.count; ++i) residual[i] |= low[i];
+    for (int i = 0; i < at.count; ++i) {
+      const float y = moved_position(rule, position_value<kLevels>({codes[i], residual[i]}),
+                                     change[i], inverse[i]);
+      const Position moved =
+          round_position<kLevels>(y, position_draw<kPositionDrawBits<kLevels>>(words[i]));
+      codes[i] = moved.code;
+      residual[i] = moved.residual;
+    }
+    for (int i = 0; i < at.count; ++i) low[i] = static_cast<std::uint8_t>(residual[i]);
+    if constexpr (kProfile == AdamProfile::kExact) {
+      for (int i = 0; i < at.count; ++i) residual[i] >>= 8;
+      pack_nibbles(residual, at.count, w.residual_high + at.element / 2);
+    }
+  }
+  pack_nibbles(codes, at.count, w.codes + at.element / 2);
+}
+
+template <AdamProfile kProfile>
+QF_INLINE void store_first_moments(const AdamWeight& w, const Place& at, const Floats& m,
+                                   const Words& words) {
+  if constexpr (kProfile == AdamProfile::kFp32) {
+    std::copy_n(m, at.count, w.m + at.element);
+  } else {
+    constexpr bool kEightBits = kProfile == AdamProfile::kExact;
+    const GroupScale group =
+        first_moment_scale(largest_magnitude(m, at.count), kEightBits ? kInt8Max : kE2M1Max);
+    w.m_scales[at.group] = group.scale;
+    Codes codes;
+    for (int i = 0; i < at.count; ++i) {
+      const float value = rounded_product(m[i], group.inverse);
+      const std::uint32_t draw = first_draw(words[i]);
+      codes[i] = kEightBits ? draw_int8(value, draw) : draw_e2m1(value, draw);
+    }
+    if constexpr (kEightBits) {
+      std::uint8_t* const stored = w.m_codes + at.element;
+      for (int i = 0; i < at.count; ++i) stored[i] = static_cast<std::uint8_t>(codes[i]);
+    } else {
+      pack_nibbles(codes, at.count, w.m_codes + at.element / 2);
+    }
+  }
+}
+
+template <AdamProfile kProfile>
+QF_INLINE void store_second_moments(const AdamWeight& w, const Place& at, const Floats& root,
+                                    const Words& words) {
+  constexpr int kBits = kProfile == AdamProfile::kExact ? 8 : 4;
+  const GroupScale group = second_moment_scale<kBits>(largest_magnitude(root, at.count));
+  w.v_scales[at.group] = group.scale;
+  Codes codes;
+  for (int i = 0; i < at.count; ++i) {
+    codes[i] =
+        draw_geometric<kBits>(rounded_product(root[i], group.inverse), second_draw(words[i]));
+  }
+  if constexpr (kBits == 8) {
+    std::uint8_t* const stored = w.v_codes + at.element;
+    for (int i = 0; i < at.count; ++i) stored[i] = static_cast<std::uint8_t>(codes[i]);
+  } else {
+    pack_nibbles(codes, at.count, w.v_codes + at.element / 2);
+  }
+}
+
+template <AdamProfile kProfile>
+QF_INLINE void step_group(const AdamRule& rule, const AdamWeight& w, const Place& at,
+                          const Floats& gradient) {
+  Floats m, v, root, change;
+  next_first_moments<kProfile>(rule, w, at, gradient, m);
+  next_second_moments<kProfile>(rule, w, at, gradient, v);
+  for (int i = 0; i < at.count; ++i) root[i] = ieee_sqrt(v[i]);
+  for (int i = 0; i < at.count; ++i) change[i] = adam_change(rule, m[i], root[i]);
+  Words words;
+  if constexpr (kProfile != AdamProfile::kFp32) draw_words(rule, at, words);
+  move<kProfile>(rule, w, at, change, words);
+  store_first_moments<kProfile>(w, at, m, words);
+  if constexpr (kProfile == AdamProfile::kFp32) {
+    std::copy_n(v, at.count, w.v + at.element);
+  } else if constexpr (kProfile != AdamProfile::kMin) {
+    store_second_moments<kProfile>(w, at, root, words);
+  }
+}
+
+template <AdamProfile kProfile, class T>
+QF_INLINE void step_rows(const AdamRule& rule, const AdamWeight& w, const GradientRows<T>& in) {
+  const std::int64_t groups = moment_groups(w.cols);
+  for (std::int64_t i = 0; i < in.rows.count; ++i) {
+    const std::int64_t row = in.rows.first + i;
+    float squares[kSumLanes] = {};
+    for (std::int64_t group = 0; group < groups; ++group) {
+      const std::int64_t col = group * kMomentGroup;
+      const Place at{row, row * w.cols + col, row * groups + group,
+                     static_cast<int>(std::min(kMomentGroup, w.cols - col))};
+      const T* const values = in.values + i * w.cols + col;
+      Floats gradient;
+      for (int j = 0; j < at.count; ++j) {
+        gradient[j] = rounded_product(rule.gradient_scale, to_float(values[j]));
+      }
+      step_group<kProfile>(rule, w, at, gradient);
+      if constexpr (kProfile == AdamProfile::kMin) {
+        for (int j = 0; j < at.count; ++j) {
+          squares[j / 4] = added_square(squares[j / 4], gradient[j]);
+        }
+      }
+    }
+    if constexpr (kProfile == AdamProfile::kMin) {
+      w.v_rows[row] = next_mean(rule, w.v_rows[row], sum_of_lanes(squares), w.cols);
+    }
+  }
+}
+
+template <class T>
+QF_INLINE void step_profile(AdamProfile profile, const AdamRule& rule, const AdamWeight& w,
+                            const GradientRows<T>& in) {
+  switch (profile) {
+    case AdamProfile::kFp32:
+      return step_rows<AdamProfile::kFp32>(rule, w, in);
+    case AdamProfile::kExact:
+      return step_rows<AdamProfile::kExact>(rule, w, in);
+    case AdamProfile::kDefault:
+      return step_rows<AdamProfile::kDefault>(rule, w, in);
+    case AdamProfile::kMin:
+      return step_rows<AdamProfile::kMin>(rule, w, in);
+  }
+}
+
+#if QF_X86
+template <class T>
+QF_TARGET_AVX2 void step_avx2(AdamProfile profile, const AdamRule& rule, const AdamWeight& w,
+                              const GradientRows<T>& in) {
+  step_profile(profile, rule, w, in);
+}
+template <class T>
+QF_TARGET_AVX512 void step_avx512(AdamProfile profile, const AdamRule& rule, const AdamWeight& w,
+                                  const GradientRows<T>& in) {
+  step_profile(profile, rule, w, in);
+}
+#endif
+
+template <class T>
+void step(AdamProfile profile, const AdamRule& rule, const AdamWeight& w, const GradientRows<T>& in,
+          CpuIsa isa) {
+#if QF_X86
+  if (isa == CpuIsa::kAvx512) return step_avx512(profile, rule, w, in);
+  if (isa == CpuIsa::kAvx2) return step_avx2(profile, rule, w, in);
+#endif
+  static_cast<void>(isa);
+  step_profile(profile, rule, w, in);
+}
+
+}  // namespace
+
+void adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
+               const GradientRows<float>& gradient, CpuIsa isa) {
+  step(profile, rule, weight, gradient, isa);
+}
+
+void adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
+               const GradientRows<std::uint16_t>& gradient, CpuIsa isa) {
+  step(profile, rule, weight, gradient, isa);
+}
+
+}  // namespace qf

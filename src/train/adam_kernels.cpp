@@ -1,0 +1,95 @@
+#include "adam_kernels.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "qwen3fp4/base/half.h"
+#include "qwen3fp4/quant/parallel.h"
+
+namespace qf::adam {
+namespace {
+
+// A thread's share of elements: enough work to pay for waking it.
+constexpr std::int64_t kElementsPerTask = std::int64_t{1} << 15;
+constexpr std::int64_t kColumnsPerTask = 256;
+
+const float* f32(const at::Tensor& t) { return t.const_data_ptr<float>(); }
+const std::uint16_t* bf16(const at::Tensor& t) {
+  return reinterpret_cast<const std::uint16_t*>(t.const_data_ptr<at::BFloat16>());
+}
+
+// Calls run(pointer to the values), f32 or the bits of bf16.
+template <class Run>
+void with_values(const at::Tensor& gradient, const Run& run) {
+  if (gradient.scalar_type() == at::kFloat) {
+    run(f32(gradient));
+  } else {
+    run(bf16(gradient));
+  }
+}
+
+}  // namespace
+
+void step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
+          const Gradient& gradient) {
+  if (gradient.values.is_cuda()) return on_cuda::step(profile, rule, weight, gradient);
+  with_values(gradient.values, [&](const auto* values) {
+    const std::int64_t rows_per_task = std::max<std::int64_t>(1, kElementsPerTask / weight.cols);
+    parallel_chunks(gradient.rows.count, rows_per_task, [&](std::int64_t begin, std::int64_t end) {
+      adam_step(profile, rule, weight,
+                GradientRows{values + begin * weight.cols,
+                             RowRange{gradient.rows.first + begin, end - begin}});
+    });
+  });
+}
+
+void dense_step(const AdamRule& rule, const AdamDense& weight, const at::Tensor& gradient) {
+  if (gradient.is_cuda()) return on_cuda::dense_step(rule, weight, gradient);
+  with_values(gradient, [&](const auto* values) {
+    parallel_chunks(weight.count, kElementsPerTask, [&](std::int64_t begin, std::int64_t end) {
+      adam_dense_step(rule,
+                      {weight.values + begin, weight.m + begin, weight.v + begin, end - begin},
+                      values + begin);
+    });
+  });
+}
+
+void add_columns(const AdamRule& rule, const ColumnSquares& squares, const Gradient& gradient) {
+  if (gradient.values.is_cuda()) return on_cuda::add_columns(rule, squares, gradient);
+  with_values(gradient.values, [&](const auto* values) {
+    parallel_chunks(squares.cols, kColumnsPerTask, [&](std::int64_t begin, std::int64_t end) {
+      add_column_squares(rule, squares, GradientRows{values, gradient.rows},
+                         ColumnRange{begin, end - begin});
+    });
+  });
+}
+
+void finish_columns(const AdamRule& rule, const ColumnSquares& squares, const ColumnMeans& means,
+                    at::Device device) {
+  if (device.is_cuda()) return on_cuda::finish_columns(rule, squares, means);
+  finish_column_squares(rule, squares, means.mean, means.ratio);
+}
+
+at::Tensor dequantize(const Nvfp4View& weight, RowRange rows, at::TensorOptions options) {
+  auto out = at::empty({rows.count, weight.cols}, options);
+  if (out.is_cuda()) {
+    on_cuda::dequantize(weight, rows, out);
+    return out;
+  }
+  const std::int64_t rows_per_task = std::max<std::int64_t>(1, kElementsPerTask / weight.cols);
+  parallel_chunks(rows.count, rows_per_task, [&](std::int64_t begin, std::int64_t end) {
+    const RowRange part{rows.first + begin, end - begin};
+    if (out.scalar_type() == at::kFloat) {
+      return dequantize_nvfp4(weight, part, out.mutable_data_ptr<float>() + begin * weight.cols);
+    }
+    std::vector<float> values(static_cast<std::size_t>(part.count * weight.cols));
+    dequantize_nvfp4(weight, part, values.data());
+    auto* const halves = reinterpret_cast<std::uint16_t*>(out.mutable_data_ptr<at::BFloat16>());
+    std::transform(values.begin(), values.end(), halves + begin * weight.cols, float_to_bf16);
+  });
+  return out;
+}
+
+}  // namespace qf::adam

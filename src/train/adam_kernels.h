@@ -1,0 +1,40 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "qwen3fp4/kernels/cpu/adam_step.h"
+
+// The optimiser's kernels on tensors of either device. Shapes are the caller's business.
+namespace qf::adam {
+
+// Rows of an f32 or bf16 gradient, contiguous.
+struct Gradient {
+  at::Tensor values;  // [rows.count, cols]
+  RowRange rows;
+};
+
+// The pointers in the structs are those of the gradient's device, or of pinned memory.
+void step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
+          const Gradient& gradient);
+void dense_step(const AdamRule& rule, const AdamDense& weight, const at::Tensor& gradient);
+void add_columns(const AdamRule& rule, const ColumnSquares& squares, const Gradient& gradient);
+struct ColumnMeans {
+  float* mean;   // [cols]
+  float* ratio;  // [cols]
+};
+void finish_columns(const AdamRule& rule, const ColumnSquares& squares, const ColumnMeans& means,
+                    at::Device device);
+// [rows.count, cols] of `dtype` (f32 or bf16).
+at::Tensor dequantize(const Nvfp4View& weight, RowRange rows, at::TensorOptions options);
+
+// adam_cuda.cpp, or no_adam_cuda.cpp in a build without CUDA.
+namespace on_cuda {
+void step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
+          const Gradient& gradient);
+void dense_step(const AdamRule& rule, const AdamDense& weight, const at::Tensor& gradient);
+void add_columns(const AdamRule& rule, const ColumnSquares& squares, const Gradient& gradient);
+void finish_columns(const AdamRule& rule, const ColumnSquares& squares, const ColumnMeans& means);
+void dequantize(const Nvfp4View& weight, RowRange rows, at::Tensor& out);
+}  // namespace on_cuda
+
+}  // namespace qf::adam

@@ -1,0 +1,18 @@
+#include "adam_kernels.h"
+#include "qwen3fp4/backend/cuda.h"
+#include "qwen3fp4/base/error.h"
+
+namespace qf::adam::on_cuda {
+namespace {
+
+[[noreturn]] void refuse() { fail(ExitCode::kUsage, "training on CUDA: {}", no_cuda_reason()); }
+
+}  // namespace
+
+void step(AdamProfile, const AdamRule&, const AdamWeight&, const Gradient&) { refuse(); }
+void dense_step(const AdamRule&, const AdamDense&, const at::Tensor&) { refuse(); }
+void add_columns(const AdamRule&, const ColumnSquares&, const Gradient&) { refuse(); }
+void finish_columns(const AdamRule&, const ColumnSquares&, const ColumnMeans&) { refuse(); }
+void dequantize(const Nvfp4View&, RowRange, at::Tensor&) { refuse(); }
+
+}  // namespace qf::adam::on_cuda
