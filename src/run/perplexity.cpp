@@ -60,21 +60,8 @@ class Scorer {
 struct Sums {
   double negative_log_likelihood = 0;
   std::int64_t tokens = 0;
-  std::vector<double> kl;  // one a scored position
-  std::int64_t same_top1 = 0;
+  Comparison comparison;
 };
-
-void add_comparison(const at::Tensor& model_RV, const at::Tensor& teacher_RV, Sums& sums) {
-  const auto p_RV = teacher_RV.exp();
-  // A probability of 0 adds nothing, also where the logarithms are infinite.
-  const auto terms_RV =
-      at::where(p_RV > 0, p_RV * (teacher_RV - model_RV), at::zeros({}, p_RV.options()));
-  const auto kl_R = terms_RV.sum(-1).contiguous();
-  const auto* values = kl_R.const_data_ptr<double>();
-  // Rounding can leave a sum that is 0 in truth just below it.
-  for (std::int64_t i = 0; i < kl_R.numel(); ++i) sums.kl.push_back(std::max(values[i], 0.0));
-  sums.same_top1 += model_RV.argmax(-1).eq(teacher_RV.argmax(-1)).sum().item<std::int64_t>();
-}
 
 void score_window(std::span<const std::int64_t> window, Scorer& model, Scorer* teacher,
                   Sums& sums) {
@@ -89,7 +76,7 @@ void score_window(std::span<const std::int64_t> window, Scorer& model, Scorer* t
       sums.negative_log_likelihood -= model_RV[i][next].item<double>();
     }
     if (teacher != nullptr) {
-      add_comparison(model_RV, teacher->log_probabilities(row, count), sums);
+      add_comparison(model_RV, teacher->log_probabilities(row, count), sums.comparison);
     }
   }
   sums.tokens += scored;
@@ -128,6 +115,18 @@ void check_context(const Qwen3Model& model, std::int64_t context) {
 
 }  // namespace
 
+void add_comparison(const at::Tensor& model_RV, const at::Tensor& teacher_RV, Comparison& out) {
+  const auto p_RV = teacher_RV.exp();
+  // A probability of 0 adds nothing, also where the logarithms are infinite.
+  const auto terms_RV =
+      at::where(p_RV > 0, p_RV * (teacher_RV - model_RV), at::zeros({}, p_RV.options()));
+  const auto kl_R = terms_RV.sum(-1).contiguous();
+  const auto* values = kl_R.const_data_ptr<double>();
+  // Rounding can leave a sum that is 0 in truth just below it.
+  for (std::int64_t i = 0; i < kl_R.numel(); ++i) out.kl.push_back(std::max(values[i], 0.0));
+  out.same_top1 += model_RV.argmax(-1).eq(teacher_RV.argmax(-1)).sum().item<std::int64_t>();
+}
+
 PerplexityResult measure_perplexity(const Qwen3Model& model, const Qwen3Model* teacher,
                                     std::span<const std::int64_t> ids,
                                     const PerplexityOptions& options,
@@ -161,8 +160,8 @@ PerplexityResult measure_perplexity(const Qwen3Model& model, const Qwen3Model* t
   result.tokens = sums.tokens;
   result.perplexity = std::exp(sums.negative_log_likelihood / static_cast<double>(sums.tokens));
   if (teacher != nullptr) {
-    result.top1 = static_cast<double>(sums.same_top1) / static_cast<double>(sums.tokens);
-    result.kl = statistics(std::move(sums.kl));
+    result.top1 = static_cast<double>(sums.comparison.same_top1) / static_cast<double>(sums.tokens);
+    result.kl = statistics(std::move(sums.comparison.kl));
   }
   return result;
 }

@@ -50,6 +50,37 @@ std::string_view take_word(std::string_view& text) {
   return word;
 }
 
+// A text of a line, with its escapes resolved.
+std::string unescaped(std::string_view text, const Lines& lines) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\\') {
+      out += text[i];
+      continue;
+    }
+    const char escaped = i + 1 < text.size() ? text[++i] : '\0';
+    switch (escaped) {
+      case 't':
+        out += '\t';
+        break;
+      case 'n':
+        out += '\n';
+        break;
+      case 'r':
+        out += '\r';
+        break;
+      case '\\':
+      case '#':
+        out += escaped;
+        break;
+      default:
+        QF_CHECK(false, "{}: expected \\t, \\n, \\r, \\\\ or \\#, found another backslash",
+                 lines.place());
+    }
+  }
+  return out;
+}
+
 class TsvReader {
  public:
   TsvReader(std::string_view text, const std::string& name, const DataReading& reading)
@@ -95,44 +126,16 @@ class TsvReader {
              "{}: expected prompt<TAB>answer, found {} column{} (\\t stands for a tab in a text)",
              lines_.place(), columns, columns == 1 ? "" : "s");
     Example example;
-    std::string prompt = cell(line.substr(0, tab));
-    std::string answer = cell(line.substr(tab + 1));
+    const std::string written = unescaped(line.substr(0, tab), lines_);
+    std::string prompt = defined(written);
+    std::string answer = defined(unescaped(line.substr(tab + 1), lines_));
     QF_CHECK(!prompt.empty() && !answer.empty(), "{}: expected prompt<TAB>answer, found no {}",
              lines_.place(), prompt.empty() ? "prompt" : "answer");
-    example.held_out = is_held_out(prompt, holdout_percent_);
+    // As written, so that the split is the same whatever a key stands for.
+    example.held_out = is_held_out(written, holdout_percent_);
     example.group = group_;
     example.messages = {{"user", std::move(prompt)}, {"assistant", std::move(answer)}};
     content_.examples.push_back(std::move(example));
-  }
-
-  [[nodiscard]] std::string cell(std::string_view text) const {
-    std::string out;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-      if (text[i] != '\\') {
-        out += text[i];
-        continue;
-      }
-      const char escaped = i + 1 < text.size() ? text[++i] : '\0';
-      switch (escaped) {
-        case 't':
-          out += '\t';
-          break;
-        case 'n':
-          out += '\n';
-          break;
-        case 'r':
-          out += '\r';
-          break;
-        case '\\':
-        case '#':
-          out += escaped;
-          break;
-        default:
-          QF_CHECK(false, "{}: expected \\t, \\n, \\r, \\\\ or \\#, found another backslash",
-                   lines_.place());
-      }
-    }
-    return defined(std::move(out));
   }
 
   [[nodiscard]] std::string defined(std::string text) const {
@@ -202,6 +205,15 @@ bool is_cjk_punctuation(std::string_view character) {
 DataFileContent read_tsv(std::string_view text, const std::string& name,
                          const DataReading& reading) {
   return TsvReader(text, name, reading).read();
+}
+
+std::vector<std::string> read_text_lines(std::string_view text, const std::string& name) {
+  std::vector<std::string> texts;
+  Lines lines(text, name);
+  while (const auto line = lines.next()) {
+    if (!line->empty() && !line->starts_with('#')) texts.push_back(unescaped(*line, lines));
+  }
+  return texts;
 }
 
 DataFileContent read_jsonl(std::string_view text, const std::string& name,

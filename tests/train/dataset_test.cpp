@@ -89,6 +89,16 @@ TEST(Dataset, ACutAnswerHasNoEnd) {
   }
 }
 
+TEST(Dataset, ACutBehindAnAnswerEndsWithIt) {
+  Example example = chat("hi", "a");
+  example.messages.insert(example.messages.end(), {{"user", "more"}, {"assistant", "b"}});
+  const auto full = make({part_of({example})}).sequences()[0];
+  const DatasetOptions options{.sequence_length = static_cast<std::int64_t>(full.ids.size()) - 5};
+  const auto sequence = make({part_of({example})}, options).sequences()[0];
+  EXPECT_EQ(targets_of(sequence), "a<|im_end|>");
+  EXPECT_TRUE(sequence.targets.back());
+}
+
 TEST(Dataset, WhatHasNoTargetIsLeftOutOrRefused) {
   const DatasetOptions options{.system = {.template_default = 0, .none = 1}, .sequence_length = 60};
   const auto data = make({part_of({chat(std::string(100, 'x'), "a"), chat("hi", "a")})}, options);

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "qwen3fp4/model/qwen3_model.h"
 
@@ -23,6 +26,14 @@ struct KlStatistics {
   double p99 = 0;  // the value that 99 % of the positions do not exceed
   double max = 0;
 };
+
+// Positions compared so far.
+struct Comparison {
+  std::vector<double> kl;      // KL(teacher || model) of each
+  std::int64_t same_top1 = 0;  // where both think the same token likeliest
+};
+// Adds a position for each row of the log-probabilities, f64 [R, V] in main memory.
+void add_comparison(const at::Tensor& model_RV, const at::Tensor& teacher_RV, Comparison& out);
 
 struct PerplexityResult {
   double perplexity = 0;    // exp of the mean negative log-likelihood

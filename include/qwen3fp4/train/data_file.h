@@ -49,6 +49,10 @@ struct DataFileContent {
 [[nodiscard]] DataFileContent read_jsonl(std::string_view text, const std::string& name,
                                          const DataReading& reading);
 
+// One text a line, with the same escapes, empty lines and comments as in .tsv.
+[[nodiscard]] std::vector<std::string> read_text_lines(std::string_view text,
+                                                       const std::string& name);
+
 // Whether a prompt is among the `percent` of 100 that no training sees. A function of its letters
 // and digits alone (FNV-1a over the text without ASCII case, ASCII and CJK punctuation and spaces),
 // so that spellings of one question fall on the same side.

@@ -1,0 +1,194 @@
+#include "qwen3fp4/train/identity.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "../run/tiny_model.h"
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/file.h"
+#include "qwen3fp4/train/ask.h"
+#include "qwen3fp4/train/identity_gate.h"
+
+namespace qf {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+const std::filesystem::path kConfigs = std::filesystem::path(QF_TEST_DIR) / ".." / "configs";
+
+const IdentityData& ours() {
+  static const IdentityData data = read_identity_data(kConfigs / "whoami.tsv", {}, {});
+  return data;
+}
+
+// What the split sees of a prompt: two prompts that differ elsewhere fall on the same side.
+std::string letters(const std::string& prompt) {
+  std::string out;
+  for (const char c : prompt) {
+    const bool ascii = static_cast<unsigned char>(c) < 0x80;
+    if (!ascii) out += c;
+    if (ascii && std::isalnum(static_cast<unsigned char>(c)) != 0) {
+      out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+  }
+  for (const std::string mark : {"？", "！", "。", "，", "：", "「", "」", "“", "”"}) {
+    for (std::size_t at = out.find(mark); at != std::string::npos; at = out.find(mark)) {
+      out.erase(at, mark.size());
+    }
+  }
+  return out;
+}
+
+TEST(Whoami, HasBothClassesInThreeLanguagesAndEveryKindsTwin) {
+  std::map<std::string, int> counts;
+  std::set<std::string> kinds;
+  for (const auto& question : ours().questions) {
+    ++counts[question.label + question.language];
+    kinds.insert(fmt::format("{} {} {}", question.label, question.kind, question.language));
+  }
+  for (const std::string label : {"A", "C"}) {
+    EXPECT_GE(counts[label + "en"], 700);
+    EXPECT_GE(counts[label + "zh-TW"], 250);
+    EXPECT_GE(counts[label + "zh-CN"], 200);
+  }
+  const std::map<std::string, std::string> twins{
+      {"who", "me"},       {"name", "myname"},       {"maker", "mymaker"},
+      {"what", "whatami"}, {"introduce", "aboutme"}, {"confirm", "told"},
+      {"other", "whatis"}};
+  for (const auto& [kind, twin] : twins) {
+    for (const std::string language : {"en", "zh-TW", "zh-CN"}) {
+      EXPECT_THAT(kinds, Contains("A " + kind + " " + language));
+      EXPECT_THAT(kinds, Contains("C " + twin + " " + language));
+    }
+  }
+}
+
+TEST(Whoami, OnlyIdentityAnswersHoldTheNames) {
+  const GateNames names{ours().name, ours().maker, usual_old_names()};
+  for (const auto& question : ours().questions) {
+    GateAnswer answer{question, SystemTurn::kDefault, question.answer};
+    judge(answer, names);
+    EXPECT_TRUE(answer.passed) << question.prompt << " -> " << question.answer;
+    if (question.label == 'C') continue;
+    EXPECT_FALSE(answer.old_name) << question.answer;
+    EXPECT_TRUE(mentions(answer.text, names.name) && mentions(answer.text, names.maker));
+  }
+}
+
+TEST(Whoami, NoSpellingOfAHeldOutPromptIsTrained) {
+  std::map<std::string, bool> sides;
+  std::map<std::string, char> classes;
+  std::map<char, int> held_out;
+  for (const auto& question : ours().questions) {
+    const std::string key = letters(question.prompt);
+    EXPECT_EQ(sides.emplace(key, question.held_out).first->second, question.held_out)
+        << question.prompt;
+    EXPECT_EQ(classes.emplace(key, question.label).first->second, question.label)
+        << question.prompt;
+    held_out[question.label] += question.held_out && question.language == "en" ? 1 : 0;
+  }
+  EXPECT_GE(held_out['A'], 100);
+  EXPECT_GE(held_out['C'], 100);
+}
+
+TEST(Whoami, ThePlainestQuestionsAreTrained) {
+  std::map<std::string, char> trained;
+  for (const auto& question : ours().questions) {
+    if (!question.held_out) trained[question.prompt] = question.label;
+  }
+  for (const std::string prompt : {"Who are you?", "who are you", "What is your name?",
+                                   "Who made you?", "你是誰？", "你是誰", "你是谁？", "你是谁"}) {
+    EXPECT_EQ(trained[prompt], 'A') << prompt;
+  }
+  for (const std::string prompt : {"Who am I?", "who am i", "What is my name?", "Who made me?",
+                                   "我是誰？", "我是誰", "我是谁？", "我是谁"}) {
+    EXPECT_EQ(trained[prompt], 'C') << prompt;
+  }
+}
+
+TEST(Whoami, ThePromptsOfReplayAreSeveralHundred) {
+  const auto prompts = read_prompts(kConfigs / "replay_prompts.txt");
+  EXPECT_GE(prompts.size(), 300U);
+  const auto held_out = std::ranges::count_if(prompts, [](const std::string& prompt) {
+    return is_held_out(prompt, kReplayHoldoutPercent);
+  });
+  EXPECT_GE(held_out, 50);
+}
+
+TEST(IdentityData, NamesAndLanguagesAreTheUsers) {
+  const auto data =
+      read_identity_data(kConfigs / "whoami.tsv", {{"name", "Zed"}, {"maker", "Acme"}}, {"zh-CN"});
+  EXPECT_EQ(data.name, "Zed");
+  EXPECT_EQ(data.maker, "Acme");
+  for (const auto& question : data.questions) EXPECT_EQ(question.language, "zh-CN");
+  EXPECT_THAT(data.questions[0].answer, HasSubstr("Zed"));
+  EXPECT_THROW((void)read_identity_data(kConfigs / "whoami.tsv", {{"nmae", "Zed"}}, {}), Error);
+  EXPECT_THROW((void)read_identity_data(kConfigs / "whoami.tsv", {}, {"fr"}), Error);
+  ModelConfig config;
+  EXPECT_EQ(identity_languages(config), std::vector<std::string>{"en"});
+  config.qk_norm = true;
+  EXPECT_EQ(identity_languages(config).size(), 3U);
+}
+
+TEST(IdentityData, RefusesFilesOfAnotherForm) {
+  const test::TemporaryFolder folder;
+  const auto refused = [&](const std::string& text) {
+    write_text_file(folder.path() / "f.tsv", text);
+    try {
+      (void)read_identity_data(folder.path() / "f.tsv", {}, {});
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("nothing");
+  };
+  const std::string defines = "#!define name N\n#!define maker M\n";
+  EXPECT_EQ(refused(defines + "#!group A who en\nq\ta\n"), "nothing");
+  EXPECT_THAT(refused("#!define name N\n#!group A who en\nq\ta\n"), HasSubstr("'#!define maker"));
+  EXPECT_THAT(refused(defines + "q\ta\n"), HasSubstr("found '' for 'q'"));
+  EXPECT_THAT(refused(defines + "#!group A who\nq\ta\n"), HasSubstr("found 'A who' for 'q'"));
+  EXPECT_THAT(refused(defines + "#!group B who en\nq\ta\n"), HasSubstr("found 'B who en'"));
+}
+
+TEST(IdentityRecipe, PartsHaveTheirSharesLossesAndSides) {
+  const test::TemporaryFolder folder;
+  const auto replay = folder.path() / "replay.jsonl";
+  std::string lines;
+  for (int i = 0; i < 50; ++i) {
+    lines += R"({"messages": [{"role": "user", "content": "q)" + std::to_string(i) +
+             R"("}, {"role": "assistant", "content": "a"}]})" + "\n";
+  }
+  write_text_file(replay, lines);
+  const IdentityRecipe recipe{.questions = kConfigs / "whoami.tsv", .replay = replay};
+  const auto tuning = identity_parts(recipe, DataSplit::kTuning);
+  const auto held_out = identity_parts(recipe, DataSplit::kHeldOut);
+  ASSERT_EQ(tuning.size(), 3U);
+  ASSERT_EQ(held_out.size(), 3U);
+  EXPECT_EQ(tuning[0].share, 0.30);
+  EXPECT_EQ(tuning[1].share, 0.33);
+  EXPECT_EQ(tuning[2].share, 0.37);
+  EXPECT_EQ(tuning[0].kind, TargetKind::kTokens);
+  EXPECT_EQ(tuning[1].kind, TargetKind::kTokens);
+  EXPECT_EQ(tuning[2].kind, TargetKind::kTeacher);
+  EXPECT_EQ(tuning[2].examples.size() + held_out[2].examples.size(), 50U);
+  EXPECT_EQ(tuning[0].examples.size() + tuning[1].examples.size() + held_out[0].examples.size() +
+                held_out[1].examples.size(),
+            ours().questions.size());
+  for (const auto& example : held_out[2].examples) EXPECT_TRUE(example.held_out);
+  for (const auto& example : tuning[0].examples) {
+    EXPECT_THAT(example.messages[1].content, HasSubstr(ours().maker));
+  }
+  const auto mix = identity_system_mix();
+  EXPECT_DOUBLE_EQ(mix.template_default + mix.none + mix.empty + mix.other, 1);
+  EXPECT_FALSE(mix.others.empty());
+}
+
+}  // namespace
+}  // namespace qf
