@@ -10,6 +10,7 @@
 
 #include "qwen3fp4/backend/cpu.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/kernels/cpu/adam_step.h"
 #include "qwen3fp4/kernels/cpu/dequantize.h"
 #include "qwen3fp4/model/synthetic.h"
 #include "qwen3fp4/quant/parallel.h"
@@ -120,6 +121,60 @@ std::vector<Kernel> quantizers(std::int64_t rows, std::int64_t cols) {
           kernel("quantize nf4", [dense] { return quantize_nf4(dense); })};
 }
 
+// The training step of profile `default` from an f32 gradient.
+std::vector<Kernel> optimiser_steps(std::int64_t rows, std::int64_t cols) {
+  const auto weight = synthetic_matrix(WeightFormat::kNvfp4, rows, cols, 0);
+  const auto bytes = [rows](std::int64_t width) { return at::zeros({rows, width}, at::kByte); };
+  const auto scales = [&] { return at::zeros({rows, moment_groups(cols)}, at::kFloat); };
+  const auto gradient = at::randn({rows, cols});
+  const std::vector<at::Tensor> states{
+      weight.codes().clone(), bytes(cols), bytes(cols / 2), scales(), bytes(cols / 2), scales()};
+  AdamWeight w{.codes = states[0].mutable_data_ptr<std::uint8_t>(),
+               .scales_e4m3 = weight.scales().const_data_ptr<std::uint8_t>(),
+               .global_scale = weight.global_scale(),
+               .rows = rows,
+               .cols = cols};
+  w.residual = states[1].mutable_data_ptr<std::uint8_t>();
+  w.m_codes = states[2].mutable_data_ptr<std::uint8_t>();
+  w.m_scales = states[3].mutable_data_ptr<float>();
+  w.v_codes = states[4].mutable_data_ptr<std::uint8_t>();
+  w.v_scales = states[5].mutable_data_ptr<float>();
+  const AdamRule rule{.gradient_scale = 1,
+                      .beta1 = 0.9F,
+                      .rest1 = 0.1F,
+                      .beta2 = 0.99F,
+                      .rest2 = 0.01F,
+                      .step_size = 1e-5F,
+                      .root_correction = 1,
+                      .epsilon = 1e-8F,
+                      .decay = 0,
+                      .seed = {1, 2},
+                      .tensor = 0,
+                      .step = 1};
+  std::int64_t moved = bytes_of({gradient, weight.scales()});
+  for (const at::Tensor& state : states) moved += 2 * bytes_of({state});
+  std::vector<Kernel> kernels;
+  for (const CpuIsa isa : isas()) {
+    // The copies of the tensors keep what `w` points to.
+    const auto call = [=] {
+      parallel_chunks(rows, kRowsPerTask, [&](std::int64_t begin, std::int64_t end) {
+        adam_step(AdamProfile::kDefault, rule, w,
+                  GradientRows{gradient.const_data_ptr<float>() + begin * cols,
+                               RowRange{begin, end - begin}},
+                  isa);
+      });
+      static_cast<void>(states);
+      static_cast<void>(weight);
+    };
+    kernels.push_back({.name = "adam step default",
+                       .isa = cpu_isa_name(isa),
+                       .tokens = 0,
+                       .bytes = moved,
+                       .call = call});
+  }
+  return kernels;
+}
+
 std::vector<Kernel> elementwise(std::int64_t cols) {
   const auto backend = std::make_shared<const CpuBackend>();
   const auto x_TI = at::randn({kKernelTokens, cols});
@@ -183,11 +238,12 @@ KernelBenchReport bench_kernels(const KernelBenchOptions& options, const BenchPr
       [&] { return linears(options, WeightFormat::kBF16); },
       [&] { return dequantizers(rows, cols); },
       [&] { return quantizers(rows, cols); },
+      [&] { return optimiser_steps(rows, cols); },
       [&] { return elementwise(cols); },
   };
   KernelBenchReport report;
   const std::int64_t linear_rows = 3 * 4 * std::ssize(isas());
-  const std::int64_t all = linear_rows + std::ssize(isas()) + 1 + 3 + 3;
+  const std::int64_t all = linear_rows + 2 * std::ssize(isas()) + 1 + 3 + 3;
   for (const KernelGroup& group : groups) {
     for (const Kernel& kernel : group()) {
       if (progress) progress(std::ssize(report.rows), all, kernel.name);

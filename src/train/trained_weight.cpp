@@ -136,24 +136,4 @@ std::unique_ptr<TrainedWeight> make_trained_weight(const WeightMatrix& weight,
   return std::make_unique<DenseTrainedWeight>(weight, options.tensor);
 }
 
-TrainedVector::TrainedVector(const at::Tensor& values)
-    : values_(values.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true).contiguous()),
-      m_(at::zeros_like(values_)),
-      v_(at::zeros_like(values_)) {}
-
-void TrainedVector::step(const at::Tensor& gradient, const AdamStep& step) {
-  check_gradient(gradient, values_.sizes(), values_.device());
-  adam::dense_step(adam_rule(step, 0), dense_view(values_, m_, v_), gradient.contiguous());
-}
-
-void TrainedVector::visit_states(const StateVisitor& visit) {
-  visit("values", values_);
-  visit("m", m_);
-  visit("v", v_);
-}
-
-std::int64_t TrainedVector::state_bytes() const {
-  return static_cast<std::int64_t>(m_.nbytes() + v_.nbytes());
-}
-
 }  // namespace qf

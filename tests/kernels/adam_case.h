@@ -135,10 +135,11 @@ inline AdamCase random_adam_case(std::mt19937& random, AdamProfile profile, std:
   }
   std::normal_distribution<float> normal(0, 1e-3F);
   for (std::size_t i = 0; i < count; ++i) {
-    // bf16 numbers, so that both types of gradients can be the same; a row of zeros.
-    const float value =
-        random() % 8 == 0 || i / static_cast<std::size_t>(cols) == 1 ? 0 : normal(random);
-    c.gradient.push_back(float_from_bits(float_bits(value) & 0xFFFF0000U));
+    // bf16 numbers, so that both types of gradients can be the same, of sizes so different that
+    // sums round; zeros, and a row of them.
+    const bool zero = random() % 8 == 0 || i / static_cast<std::size_t>(cols) == 1;
+    const float value = std::ldexp(normal(random), -static_cast<int>(random() % 12));
+    c.gradient.push_back(zero ? 0 : float_from_bits(float_bits(value) & 0xFFFF0000U));
   }
   return c;
 }

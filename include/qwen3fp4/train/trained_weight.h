@@ -80,21 +80,4 @@ inline constexpr std::int64_t kPackedStatesLeast = 4096;
 [[nodiscard]] std::unique_ptr<TrainedWeight> make_trained_weight(
     const WeightMatrix& weight, const TrainedWeightOptions& options);
 
-// A norm that is being trained: f32 values and states.
-class TrainedVector {
- public:
-  // f32 [n]; the values are copied.
-  explicit TrainedVector(const at::Tensor& values);
-  // f32 [n], the storage that step() writes.
-  [[nodiscard]] const at::Tensor& values() const { return values_; }
-  // gradient f32 or bf16 [n] on the same device.
-  void step(const at::Tensor& gradient, const AdamStep& step);
-  void visit_states(const StateVisitor& visit);
-  // Bytes beside values().
-  [[nodiscard]] std::int64_t state_bytes() const;
-
- private:
-  at::Tensor values_, m_, v_;
-};
-
 }  // namespace qf

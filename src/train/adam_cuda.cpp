@@ -1,0 +1,74 @@
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include "adam_kernels.h"
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/kernels/cuda/adam_step.h"
+#include "qwen3fp4/kernels/cuda/dequantize.h"
+
+namespace qf::adam::on_cuda {
+namespace {
+
+void check(cudaError_t status, std::string_view what) {
+  if (status == cudaSuccess) return;
+  fail(status == cudaErrorMemoryAllocation ? ExitCode::kOutOfMemory : ExitCode::kUnreadable,
+       "CUDA: {}: {}", what, cudaGetErrorString(status));
+}
+
+cudaStream_t current_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+
+// Calls run(pointer to the values), f32 or the bits of bf16.
+template <class Run>
+void with_values(const at::Tensor& gradient, const Run& run) {
+  if (gradient.scalar_type() == at::kFloat) {
+    run(gradient.const_data_ptr<float>());
+  } else {
+    run(reinterpret_cast<const std::uint16_t*>(gradient.const_data_ptr<at::BFloat16>()));
+  }
+}
+
+}  // namespace
+
+void step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
+          const Gradient& gradient) {
+  with_values(gradient.values, [&](const auto* values) {
+    check(cuda::adam_step(profile, rule, weight, GradientRows{values, gradient.rows},
+                          current_stream()),
+          "optimiser step");
+  });
+}
+
+void dense_step(const AdamRule& rule, const AdamDense& weight, const at::Tensor& gradient) {
+  with_values(gradient, [&](const auto* values) {
+    check(cuda::adam_dense_step(rule, weight, values, current_stream()), "optimiser step");
+  });
+}
+
+void add_columns(const AdamRule& rule, const ColumnSquares& squares, const Gradient& gradient) {
+  with_values(gradient.values, [&](const auto* values) {
+    check(cuda::add_column_squares(rule, squares, GradientRows{values, gradient.rows},
+                                   current_stream()),
+          "sums of columns");
+  });
+}
+
+void finish_columns(const AdamRule& rule, const ColumnSquares& squares, const ColumnMeans& means) {
+  check(cuda::finish_column_squares(rule, squares, {means.mean, means.ratio}, current_stream()),
+        "means of columns");
+}
+
+void dequantize(const Nvfp4View& weight, RowRange rows, at::Tensor& out) {
+  if (rows.count == 0) return;
+  Nvfp4View part = weight;
+  part.codes += rows.first * weight.cols / 2;
+  part.scales_e4m3 += rows.first * weight.cols / kNvfp4Block;
+  part.rows = rows.count;
+  auto values = out.scalar_type() == at::kFloat ? out : at::empty_like(out, at::kFloat);
+  check(cuda::dequantize_nvfp4(part, values.mutable_data_ptr<float>(), current_stream()),
+        "dequantise");
+  if (!values.is_same(out)) out.copy_(values);
+}
+
+}  // namespace qf::adam::on_cuda
