@@ -7,8 +7,10 @@ shift 2
 (($#)) || set -- reference cpu
 failed=0
 for backend in "$@"; do
+  dtypes=('' ,dtype=bf16)
+  [[ $backend == cuda ]] && dtypes+=(,dtype=fp16)
   for schedule in '' ,prefill=token ,prefill=half ,cache=off; do
-    for dtype in '' ,dtype=bf16; do
+    for dtype in "${dtypes[@]}"; do
       for linear in '' ,linear=w4a4; do
         path=$backend$schedule$dtype$linear
         if verdict=$("$program" ab-check --model "$model" --ids 9690,198,12 --b "$path"); then

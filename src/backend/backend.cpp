@@ -107,7 +107,31 @@ const std::vector<std::string_view>& backend_names() {
 std::string_view default_backend_name() { return no_cuda_reason().empty() ? "cuda" : "cpu"; }
 
 ComputeDtype default_dtype(std::string_view backend) {
-  return backend == "cuda" ? ComputeDtype::kBF16 : ComputeDtype::kF32;
+  return backend == "cuda" ? ComputeDtype::kF16 : ComputeDtype::kF32;
+}
+
+std::string_view dtype_name(ComputeDtype dtype) {
+  switch (dtype) {
+    case ComputeDtype::kF32:
+      return "fp32";
+    case ComputeDtype::kF16:
+      return "fp16";
+    case ComputeDtype::kBF16:
+      return "bf16";
+  }
+  return "";
+}
+
+at::ScalarType scalar_type(ComputeDtype dtype) {
+  switch (dtype) {
+    case ComputeDtype::kF32:
+      return at::kFloat;
+    case ComputeDtype::kF16:
+      return at::kHalf;
+    case ComputeDtype::kBF16:
+      return at::kBFloat16;
+  }
+  return at::kFloat;
 }
 
 std::unique_ptr<Backend> make_backend(std::string_view name, ComputeDtype dtype) {

@@ -10,12 +10,12 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/kernels/cuda/bandwidth.h"
 #include "qwen3fp4/kernels/cuda/dequantize.h"
-#include "qwen3fp4/kernels/cuda/half.h"
 #include "qwen3fp4/kernels/cuda/linear.h"
 #include "qwen3fp4/kernels/cuda/operations.h"
 #include "qwen3fp4/kernels/cuda/stream_layout.h"
@@ -25,7 +25,7 @@
 namespace qf {
 namespace {
 
-// Values of a weight that are dense at a time: 128 MB as f32.
+// Values of a weight that are dense at a time: 64 MB as bf16.
 constexpr std::int64_t kTileValues = std::int64_t{1} << 25;
 // Rows of scores of exact attention that exist at a time.
 constexpr std::int64_t kScoreRows = 256;
@@ -56,11 +56,52 @@ bool has_stream_layout(const WeightMatrix& weight) {
   return weight.format() == WeightFormat::kNvfp4 && weight.scales().scalar_type() == at::kByte;
 }
 
-at::Tensor new_half(at::IntArrayRef shape) {
-  return at::empty(shape, at::device(at::kCUDA).dtype(at::kHalf));
+bool is_f32(const at::Tensor& t) { return t.scalar_type() == at::kFloat; }
+
+// use(tag) with a null pointer to CUDA's name for a type of activations.
+template <class Use>
+void with_type(at::ScalarType type, const Use& use) {
+  switch (type) {
+    case at::kFloat:
+      return use(static_cast<float*>(nullptr));
+    case at::kHalf:
+      return use(static_cast<__half*>(nullptr));
+    case at::kBFloat16:
+      return use(static_cast<__nv_bfloat16*>(nullptr));
+    default:
+      TORCH_INTERNAL_ASSERT(false, "activations of type ", type);
+  }
 }
-__half* halves_out(at::Tensor& t) {
-  return reinterpret_cast<__half*>(t.mutable_data_ptr<at::Half>());
+// The tensor's values by CUDA's name of their type, that of `tag`.
+template <class T>
+const T* values(const at::Tensor& t, T* /*tag*/) {
+  return static_cast<const T*>(t.const_data_ptr());
+}
+template <class T>
+T* values_out(at::Tensor& t, T* /*tag*/) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+cuda::StreamView stream_view(const WeightMatrix& weight, float global_scale) {
+  return {weight.codes().const_data_ptr<std::uint8_t>(), global_scale, weight.out_features(),
+          weight.in_features()};
+}
+Nvfp4View nvfp4_rows(const WeightMatrix& weight, std::int64_t first, std::int64_t count) {
+  Nvfp4View view = weight.nvfp4_view();
+  view.codes += first * view.cols / 2;
+  if (view.scales_e4m3 != nullptr) view.scales_e4m3 += first * view.cols / kNvfp4Block;
+  if (view.scales_f32 != nullptr) view.scales_f32 += first * view.cols / kNvfp4Block;
+  view.rows = count;
+  return view;
+}
+// Blocks run through the rows: a range must begin with one.
+Nf4View nf4_rows(const WeightMatrix& weight, std::int64_t first, std::int64_t count) {
+  Nf4View view = weight.nf4_view();
+  TORCH_INTERNAL_ASSERT(first * view.cols % view.block == 0 && first * view.cols % 2 == 0);
+  view.codes += first * view.cols / 2;
+  view.absmax += first * view.cols / view.block;
+  view.rows = count;
+  return view;
 }
 
 // f32 rows of a packed weight, from whichever layout.
@@ -70,29 +111,52 @@ at::Tensor dequantized_rows(const WeightMatrix& weight, std::int64_t first, std:
     return weight.dense_values().narrow(0, first, count).to(at::kFloat);
   }
   auto out = at::empty({count, inputs}, at::device(at::kCUDA).dtype(at::kFloat));
-  float* const data = floats_out(out);
   cudaStream_t stream = current_stream();
   if (weight.streamed()) {
-    const cuda::StreamView view{weight.codes().const_data_ptr<std::uint8_t>(),
-                                weight.global_scale(), weight.out_features(), inputs};
-    check(cuda::dequantize_stream(view, {first, count}, data, stream), "dequantise");
+    check(cuda::dequantize_stream(stream_view(weight, weight.global_scale()), {first, count},
+                                  floats_out(out), stream),
+          "dequantise");
   } else if (weight.format() == WeightFormat::kNvfp4) {
-    Nvfp4View view = weight.nvfp4_view();
-    view.codes += first * inputs / 2;
-    if (view.scales_e4m3 != nullptr) view.scales_e4m3 += first * inputs / kNvfp4Block;
-    if (view.scales_f32 != nullptr) view.scales_f32 += first * inputs / kNvfp4Block;
-    view.rows = count;
-    check(cuda::dequantize_nvfp4(view, data, stream), "dequantise");
+    check(cuda::dequantize_nvfp4(nvfp4_rows(weight, first, count), floats_out(out), stream),
+          "dequantise");
   } else {
-    // Blocks run through the rows: a range must begin with one.
-    Nf4View view = weight.nf4_view();
-    TORCH_INTERNAL_ASSERT(first * inputs % view.block == 0 && first * inputs % 2 == 0);
-    view.codes += first * inputs / 2;
-    view.absmax += first * inputs / view.block;
-    view.rows = count;
-    check(cuda::dequantize_nf4(view, data, stream), "dequantise");
+    check(cuda::dequantize_nf4(nf4_rows(weight, first, count), floats_out(out), stream),
+          "dequantise");
   }
   return out;
+}
+
+// Rows of a weight over `factor`, in a 16-bit type.
+struct NarrowRows {
+  at::Tensor values;
+  float factor = 1;
+};
+
+// Codes times E4M3 scales are numbers of both types, exactly: the tensor scale is left to the
+// product's sums. NF4's weights, and those with f32 scales, are rounded.
+NarrowRows narrow_rows(const WeightMatrix& weight, const cuda::StreamRows& rows,
+                       at::ScalarType type) {
+  if (weight.codes().scalar_type() != at::kByte) {
+    return {weight.dense_values().narrow(0, rows.first, rows.count).to(type)};
+  }
+  NarrowRows narrow{
+      at::empty({rows.count, weight.in_features()}, at::device(at::kCUDA).dtype(type))};
+  cudaStream_t stream = current_stream();
+  with_type(type, [&](auto* tag) {
+    auto* const out = values_out(narrow.values, tag);
+    if (weight.streamed()) {
+      narrow.factor = weight.global_scale();
+      check(cuda::dequantize_stream(stream_view(weight, 1), rows, out, stream), "dequantise");
+    } else if (weight.format() == WeightFormat::kNvfp4) {
+      Nvfp4View view = nvfp4_rows(weight, rows.first, rows.count);
+      narrow.factor = std::exchange(view.global_scale, 1.0F);
+      check(cuda::dequantize_nvfp4(view, out, stream), "dequantise");
+    } else {
+      check(cuda::dequantize_nf4(nf4_rows(weight, rows.first, rows.count), out, stream),
+            "dequantise");
+    }
+  });
+  return narrow;
 }
 
 // Rows of a tile: as many as fit, and a multiple of what NF4's blocks need.
@@ -105,13 +169,14 @@ std::int64_t tile_rows(const WeightMatrix& weight) {
   return std::min(std::max<std::int64_t>(1, most / step) * step, weight.out_features());
 }
 
-// compute(first, count) of tiles of a weight's rows into columns of y [T, O].
+// compute(first, count) of tiles of a weight's rows into columns of y [T, O], of `type`.
 template <class Compute>
-at::Tensor by_tiles(const WeightMatrix& weight, std::int64_t tokens, const Compute& compute) {
+at::Tensor by_tiles(const WeightMatrix& weight, std::int64_t tokens, at::ScalarType type,
+                    const Compute& compute) {
   const std::int64_t outputs = weight.out_features();
   const std::int64_t step = tile_rows(weight);
   if (step >= outputs) return compute(0, outputs);
-  auto y_TO = at::empty({tokens, outputs}, at::device(at::kCUDA).dtype(at::kFloat));
+  auto y_TO = at::empty({tokens, outputs}, at::device(at::kCUDA).dtype(type));
   for (std::int64_t first = 0; first < outputs; first += step) {
     const std::int64_t count = std::min(step, outputs - first);
     y_TO.narrow(1, first, count).copy_(compute(first, count));
@@ -130,28 +195,27 @@ at::Tensor terms_of(const at::Tensor& x_TI, at::ScalarType type) {
   return at::cat(terms, 0);
 }
 
-struct Halves {
-  at::Tensor values;   // fp16
-  at::Tensor largest;  // i32 [1]: bits of the largest magnitude before; undefined: never scaled
-  [[nodiscard]] std::uint32_t* largest_out() const {
-    return reinterpret_cast<std::uint32_t*>(largest.data_ptr<std::int32_t>());
-  }
-};
-
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(ComputeDtype dtype) : dtype_(dtype), info_(device_info()) { self_test(); }
+  explicit CudaBackend(ComputeDtype dtype) : dtype_(dtype), info_(device_info()) {
+    // Products that cuBLAS splits add their parts in fp32.
+    at::globalContext().setAllowFP16ReductionCuBLAS(false, /*allow_splitk=*/true);
+    at::globalContext().setAllowBF16ReductionCuBLAS(false, /*allow_splitk=*/true);
+    self_test();
+  }
 
   [[nodiscard]] std::string_view name() const override { return "cuda"; }
   [[nodiscard]] std::string description() const override;
   [[nodiscard]] at::Device device() const override { return {at::kCUDA, 0}; }
   [[nodiscard]] WeightMatrix place(WeightMatrix weight) const override;
   [[nodiscard]] at::TensorOptions cache_options() const override {
-    return at::device(device()).dtype(dtype_ == ComputeDtype::kF32 ? at::kFloat : at::kBFloat16);
+    return at::device(device()).dtype(scalar_type(dtype_));
   }
   [[nodiscard]] at::Tensor embed(const at::Tensor& ids_T,
                                  const WeightMatrix& weight) const override;
   [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,
+                                  const WeightMatrix& weight) const override;
+  [[nodiscard]] at::Tensor logits(const at::Tensor& hidden_TD,
                                   const WeightMatrix& weight) const override;
   [[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight,
                                     double eps) const override;
@@ -168,14 +232,16 @@ class CudaBackend final : public Backend {
  private:
   void self_test() const;
   [[nodiscard]] bool hopper() const { return info_.major == 9 && info_.minor == 0; }
-  [[nodiscard]] at::Tensor half_product(const at::Tensor& x_TI, const WeightMatrix& weight) const;
-  [[nodiscard]] const Halves& halves_of(const at::Tensor& x_TI) const;
+  // Of an operation on x: f32 for few tokens, which memory traffic does not slow down.
+  [[nodiscard]] at::ScalarType result_type(const at::Tensor& x) const {
+    const bool narrow = !is_f32(x) || x.size(0) > cuda::kLinearMaxTokens;
+    return narrow ? scalar_type(dtype_) : at::kFloat;
+  }
+  [[nodiscard]] at::Tensor product(const at::Tensor& x_TI, const WeightMatrix& weight,
+                                   at::ScalarType type) const;
 
   ComputeDtype dtype_;
   DeviceInfo info_;
-  // The last input of a linear; held, so that no other tensor can have its place.
-  mutable at::Tensor converted_;
-  mutable Halves halves_;
 };
 
 // One block through the first kernel: a binary without code for the device fails here, by name.
@@ -204,14 +270,14 @@ void CudaBackend::self_test() const {
 }
 
 std::string CudaBackend::description() const {
-  const std::string products =
-      dtype_ == ComputeDtype::kF32 ? "fp32 of dequantised weights" : "fp16 tensor cores";
-  const std::string few = hopper()
-                              ? ""
-                              : fmt::format("; {} tokens and fewer straight from packed weights",
-                                            cuda::kLinearMaxTokens);
-  return fmt::format("cuda: {} (compute capability {}.{}), products by {}{}", info_.name,
-                     info_.major, info_.minor, products, few);
+  const std::string products = dtype_ == ComputeDtype::kF32
+                                   ? std::string("fp32 of dequantised weights")
+                                   : fmt::format("{} tensor cores", dtype_name(dtype_));
+  return fmt::format(
+      "cuda: {} (compute capability {}.{}), products by {}; {} tokens and fewer straight from "
+      "packed "
+      "weights",
+      info_.name, info_.major, info_.minor, products, cuda::kLinearMaxTokens);
 }
 
 // A weight on its way into the stream layout passes through the device a few rows at a time, so
@@ -261,93 +327,98 @@ at::Tensor CudaBackend::embed(const at::Tensor& ids_T, const WeightMatrix& weigh
   return at::cat(out, 0);
 }
 
-// An operand in fp16, with its largest magnitude on the device.
-Halves to_halves(const at::Tensor& x) {
-  Halves halves{new_half(x.sizes()), at::empty({1}, x.options().dtype(at::kInt))};
-  check(cuda::to_half(floats(x), x.numel(), halves_out(halves.values), halves.largest_out(),
-                      current_stream()),
-        "to fp16");
-  return halves;
-}
-
-// The linears of one input follow each other (q, k, v; gate, up): it is converted once.
-const Halves& CudaBackend::halves_of(const at::Tensor& x_TI) const {
-  if (!converted_.is_same(x_TI)) {
-    halves_ = to_halves(x_TI);
-    converted_ = x_TI;
+// A few tokens times a packed weight, straight from its codes; undefined where no kernel fits.
+at::Tensor few_tokens_product(const at::Tensor& x_TI, const WeightMatrix& weight) {
+  const bool nf4 = weight.format() == WeightFormat::kNf4;
+  if (nf4 && (weight.in_features() % 8 != 0 || weight.nf4_view().block % 8 != 0)) return {};
+  auto y_TO = at::empty({x_TI.size(0), weight.out_features()}, x_TI.options());
+  const cuda::LinearOperands operands{floats(x_TI), floats_out(y_TO), x_TI.size(0)};
+  cudaStream_t stream = current_stream();
+  if (weight.streamed()) {
+    check(cuda::linear_stream(stream_view(weight, weight.global_scale()), operands, stream),
+          "product");
+  } else if (nf4) {
+    check(cuda::linear_nf4(weight.nf4_view(), operands, stream), "product");
+  } else {
+    check(cuda::linear_nvfp4(weight.nvfp4_view(), operands, stream), "product");
   }
-  return halves_;
+  return y_TO;
 }
 
-// Both operands in fp16, sums in fp32. The codes of a streamed weight times their block scales are
-// fp16 numbers, exactly; other packed weights are rounded like x.
-at::Tensor CudaBackend::half_product(const at::Tensor& x_TI, const WeightMatrix& weight) const {
-  const Halves& x = halves_of(x_TI);
-  return by_tiles(weight, x_TI.size(0), [&](std::int64_t first, std::int64_t count) {
-    Halves w;
-    float factor = 1;
-    if (weight.streamed()) {
-      w.values = new_half({count, weight.in_features()});
-      const cuda::StreamView view{weight.codes().const_data_ptr<std::uint8_t>(), 1.0F,
-                                  weight.out_features(), weight.in_features()};
-      check(cuda::dequantize_stream(view, {first, count}, halves_out(w.values), current_stream()),
-            "dequantise");
-      factor = weight.global_scale();
+// Both operands in x's 16-bit type, sums in fp32.
+at::Tensor tensor_core_product(const at::Tensor& x_TI, const WeightMatrix& weight,
+                               at::ScalarType type) {
+  return by_tiles(weight, x_TI.size(0), type, [&](std::int64_t first, std::int64_t count) {
+    const NarrowRows w = narrow_rows(weight, {first, count}, x_TI.scalar_type());
+    auto y_TO = at::empty({x_TI.size(0), count}, x_TI.options().dtype(type));
+    if (type == at::kFloat) {
+      at::addmm_out(y_TO, y_TO, x_TI, w.values.t(), at::kFloat, /*beta=*/0, /*alpha=*/w.factor);
     } else {
-      w = to_halves(dequantized_rows(weight, first, count));
+      at::addmm_out(y_TO, y_TO, x_TI, w.values.t(), /*beta=*/0, /*alpha=*/w.factor);
     }
-    auto y = at::empty({x_TI.size(0), count}, x_TI.options());
-    at::addmm_out(y, y, x.values, w.values.t(), at::kFloat, /*beta=*/0, /*alpha=*/factor);
-    for (const Halves* operand : {&x, static_cast<const Halves*>(&w)}) {
-      if (!operand->largest.defined()) continue;
-      check(
-          cuda::undo_half_scale(floats_out(y), y.numel(), operand->largest_out(), current_stream()),
-          "scale");
-    }
-    return y;
+    return y_TO;
   });
+}
+
+at::Tensor CudaBackend::product(const at::Tensor& x_TI, const WeightMatrix& weight,
+                                at::ScalarType type) const {
+  TORCH_INTERNAL_ASSERT(x_TI.dim() == 2 && x_TI.size(1) == weight.in_features() && x_TI.is_cuda() &&
+                            weight.device().is_cuda(),
+                        "linear: expected [T, ", weight.in_features(), "] on the device, got ",
+                        x_TI.sizes());
+  const auto x = x_TI.contiguous();
+  const std::int64_t tokens = x.size(0);
+  const bool few = tokens <= cuda::kLinearMaxTokens;
+  const bool packed = weight.codes().scalar_type() == at::kByte;
+  if (packed && few) {
+    const auto y_TO = few_tokens_product(x.to(at::kFloat), weight);
+    if (y_TO.defined()) return y_TO.to(type);
+  }
+  const auto narrow = scalar_type(dtype_);
+  const bool same_type = weight.codes().scalar_type() == narrow;
+  if (dtype_ != ComputeDtype::kF32 && (packed || (same_type && !few))) {
+    return tensor_core_product(x.to(narrow), weight, type);
+  }
+  const auto exact = x.to(at::kFloat);
+  if (weight.format() == WeightFormat::kBF16) {
+    // Exact products on tensor cores: x is the sum of three bf16 terms.
+    return at::mm(terms_of(exact, at::kBFloat16), weight.dense_values().t(), at::kFloat)
+        .view({3, tokens, weight.out_features()})
+        .sum(0)
+        .to(type);
+  }
+  return by_tiles(weight, tokens, at::kFloat,
+                  [&](std::int64_t first, std::int64_t count) {
+                    return at::mm(exact, dequantized_rows(weight, first, count).t());
+                  })
+      .to(type);
 }
 
 at::Tensor CudaBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weight) const {
-  TORCH_INTERNAL_ASSERT(x_TI.dim() == 2 && x_TI.size(1) == weight.in_features() &&
-                            x_TI.scalar_type() == at::kFloat && x_TI.is_cuda() &&
-                            weight.device().is_cuda(),
-                        "linear: expected f32 [T, ", weight.in_features(), "] on the device, got ",
-                        x_TI.scalar_type(), " ", x_TI.sizes());
-  const auto x = x_TI.contiguous();
-  const std::int64_t tokens = x.size(0);
-  const auto type = weight.codes().scalar_type();
-  if (type == at::kBFloat16) {
-    // Exact products on tensor cores: x is the sum of three bf16 terms.
-    return at::mm(terms_of(x, at::kBFloat16), weight.dense_values().t(), at::kFloat)
-        .view({3, tokens, weight.out_features()})
-        .sum(0);
-  }
-  const bool packed = type == at::kByte;
-  if (packed && !weight.streamed() && tokens <= cuda::kLinearMaxTokens) {
-    const bool nf4 = weight.format() == WeightFormat::kNf4;
-    if (!nf4 || (weight.in_features() % 8 == 0 && weight.nf4_view().block % 8 == 0)) {
-      auto y = at::empty({tokens, weight.out_features()}, x.options());
-      const cuda::LinearOperands operands{floats(x), floats_out(y), tokens};
-      check(nf4 ? cuda::linear_nf4(weight.nf4_view(), operands, current_stream())
-                : cuda::linear_nvfp4(weight.nvfp4_view(), operands, current_stream()),
-            "product");
-      return y;
-    }
-  }
-  if (packed && dtype_ == ComputeDtype::kBF16) return half_product(x, weight);
-  return by_tiles(weight, tokens, [&](std::int64_t first, std::int64_t count) {
-    return at::mm(x, dequantized_rows(weight, first, count).t());
-  });
+  return product(x_TI, weight, result_type(x_TI));
+}
+
+at::Tensor CudaBackend::logits(const at::Tensor& hidden_TD, const WeightMatrix& weight) const {
+  return product(hidden_TD, weight, at::kFloat);
 }
 
 at::Tensor CudaBackend::rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) const {
   const auto in = x.contiguous();
-  auto y = at::empty_like(in);
+  auto y = at::empty(in.sizes(), in.options().dtype(result_type(x)));
   const std::int64_t cols = in.size(-1);
-  check(cuda::rms_norm(floats(in), floats(weight), static_cast<float>(eps), in.numel() / cols, cols,
-                       floats_out(y), current_stream()),
+  const cuda::NormShape shape{in.numel() / cols, cols};
+  const auto run = [&](const auto* from, auto* to) {
+    check(
+        cuda::rms_norm(from, floats(weight), static_cast<float>(eps), shape, to, current_stream()),
         "RMS norm");
+  };
+  with_type(y.scalar_type(), [&](auto* tag) {
+    if (is_f32(in)) {
+      run(floats(in), values_out(y, tag));
+    } else {
+      run(values(in, tag), values_out(y, tag));
+    }
+  });
   return y;
 }
 
@@ -355,9 +426,12 @@ at::Tensor CudaBackend::apply_rope(const at::Tensor& x_THE, const at::Tensor& co
                                    const at::Tensor& sin_TE) const {
   const auto in = x_THE.contiguous();
   auto y = at::empty_like(in);
-  check(cuda::apply_rope(floats(in), floats(cos_TE), floats(sin_TE),
-                         {in.size(0), in.size(1), in.size(2)}, floats_out(y), current_stream()),
-        "RoPE");
+  const cuda::RopeShape shape{in.size(0), in.size(1), in.size(2)};
+  with_type(in.scalar_type(), [&](auto* tag) {
+    check(cuda::apply_rope(values(in, tag), floats(cos_TE), floats(sin_TE), shape,
+                           values_out(y, tag), current_stream()),
+          "RoPE");
+  });
   return y;
 }
 
@@ -368,17 +442,18 @@ at::Tensor CudaBackend::attention(const at::Tensor& q_THE, const at::Tensor& k_S
   const auto batched = [](const at::Tensor& x_THE) { return x_THE.transpose(0, 1).unsqueeze(0); };
   const auto k = batched(k_SKE);
   const auto v = batched(v_SKE);
-  if (k.scalar_type() == at::kBFloat16) {
+  if (!is_f32(k)) {
     const std::int64_t width = q_THE.size(2);
     QF_CHECK(width % 8 == 0 && width <= 256,
-             "attention in bf16: expected a head_dim that is a multiple of 8 up to 256, got {} "
+             "attention in {}: expected a head_dim that is a multiple of 8 up to 256, got {} "
              "(--dtype fp32)",
-             width);
+             dtype_name(dtype_), width);
     // The mask is aligned to the last token, as flash attention's own interface has it.
     const auto attended = std::get<0>(at::_scaled_dot_product_flash_attention(
-        batched(q_THE).to(at::kBFloat16), k, v, /*dropout_p=*/0.0, /*is_causal=*/tokens > 1));
-    return attended.squeeze(0).transpose(0, 1).to(at::kFloat).contiguous();
+        batched(q_THE).to(k.scalar_type()), k, v, /*dropout_p=*/0.0, /*is_causal=*/tokens > 1));
+    return attended.squeeze(0).transpose(0, 1).to(result_type(q_THE)).contiguous();
   }
+  TORCH_INTERNAL_ASSERT(is_f32(q_THE), "attention in fp32: expected queries in f32");
   const std::int64_t group = q_THE.size(1) / k_SKE.size(1);
   const double scale = 1.0 / std::sqrt(static_cast<double>(q_THE.size(2)));
   std::vector<at::Tensor> out;
@@ -401,19 +476,28 @@ at::Tensor CudaBackend::attention(const at::Tensor& q_THE, const at::Tensor& k_S
 }
 
 at::Tensor CudaBackend::swiglu(const at::Tensor& gate, const at::Tensor& up) const {
-  const auto g = gate.contiguous();
-  const auto u = up.contiguous();
+  const auto type = result_type(gate);
+  const auto g = gate.to(type).contiguous();
+  const auto u = up.to(type).contiguous();
   auto y = at::empty_like(g);
-  check(cuda::swiglu(floats(g), floats(u), g.numel(), floats_out(y), current_stream()), "SwiGLU");
+  with_type(type, [&](auto* tag) {
+    check(cuda::swiglu(values(g, tag), values(u, tag), g.numel(), values_out(y, tag),
+                       current_stream()),
+          "SwiGLU");
+  });
   return y;
 }
 
+// The residual stream is f32 throughout.
 at::Tensor CudaBackend::add(const at::Tensor& a, const at::Tensor& b) const {
   const auto left = a.contiguous();
   const auto right = b.contiguous();
   auto y = at::empty_like(left);
-  check(cuda::add(floats(left), floats(right), left.numel(), floats_out(y), current_stream()),
+  with_type(right.scalar_type(), [&](auto* tag) {
+    check(
+        cuda::add(floats(left), values(right, tag), left.numel(), floats_out(y), current_stream()),
         "addition");
+  });
   return y;
 }
 

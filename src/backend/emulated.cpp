@@ -32,12 +32,14 @@ at::Tensor QuantisedActivations::dequantize() const { return blocks.dequantize()
 
 std::string EmulatedBackend::description() const {
   return fmt::format("{}; emulated: {}, activations {}", inner_->description(),
-                     dtype_ == ComputeDtype::kBF16 ? "results rounded to bf16" : "fp32",
+                     dtype_ == ComputeDtype::kF32
+                         ? "fp32"
+                         : fmt::format("results rounded to {}", dtype_name(dtype_)),
                      linear_mode_ == LinearMode::kW4A4 ? "quantised to NVFP4" : "as they are");
 }
 
 at::Tensor EmulatedBackend::rounded(const at::Tensor& y) const {
-  return dtype_ == ComputeDtype::kBF16 ? y.to(at::kBFloat16).to(at::kFloat) : y;
+  return y.to(scalar_type(dtype_)).to(at::kFloat);
 }
 
 at::Tensor EmulatedBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weight) const {

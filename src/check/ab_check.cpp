@@ -88,8 +88,9 @@ class ReferenceValues {
   mutable std::map<std::string, at::Tensor> read_;  // of the stage: pieces ask for each again
 };
 
-bool on_tensor_cores(const PathSpec& path) {
-  return path.backend == "cuda" && path.dtype == ComputeDtype::kBF16;
+// What tensor cores take operands of operations as.
+ComputeDtype operand_dtype(const PathSpec& path) {
+  return path.backend == "cuda" ? path.dtype : ComputeDtype::kF32;
 }
 
 bool quantises(const AbSide& side) { return side.path.linear == LinearMode::kW4A4; }
@@ -149,7 +150,7 @@ Comparison::Comparison(const AbSide& a, const AbSide& b, const ActivationFile* f
       arithmetics_{.a = has_file_ ? ComputeDtype::kF32 : a.path.dtype,
                    .b = b.path.dtype,
                    .quantised_activations = quantises(b) != (!has_file_ && quantises(a)),
-                   .tensor_cores = on_tensor_cores(a.path) || on_tensor_cores(b.path)},
+                   .operands = {operand_dtype(a.path), operand_dtype(b.path)}},
       random_(at::make_generator<at::CPUGeneratorImpl>(options.seed)) {
   const auto reference = [this](std::string_view module, std::int64_t first,
                                 const at::Tensor& rows) {

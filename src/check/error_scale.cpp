@@ -19,9 +19,33 @@ constexpr double kUnitF32 = 0x1p-24;
 constexpr double kUnitBF16 = 0x1p-8;
 constexpr double kUnitF16 = 0x1p-11;
 
-double output_unit(ComputeDtype dtype) {
-  return dtype == ComputeDtype::kBF16 ? kUnitBF16 : kUnitF32;
+double unit_of(ComputeDtype dtype) {
+  switch (dtype) {
+    case ComputeDtype::kF32:
+      return kUnitF32;
+    case ComputeDtype::kF16:
+      return kUnitF16;
+    case ComputeDtype::kBF16:
+      return kUnitBF16;
+  }
+  return 0;
 }
+
+// Rounding errs by at most unit * max(|value|, this): fp16's smallest normal number. Those of the
+// other types are too small to count.
+double floor_of(ComputeDtype dtype) { return dtype == ComputeDtype::kF16 ? 0x1p-14 : 0; }
+
+// What rounding the operands of tensor cores costs both sides together.
+struct OperandError {
+  double unit = 0, floor = 0;
+  explicit OperandError(const Arithmetics& arithmetics) {
+    for (const ComputeDtype dtype : arithmetics.operands) {
+      if (dtype == ComputeDtype::kF32) continue;
+      unit += unit_of(dtype);
+      floor = std::max(floor, floor_of(dtype));
+    }
+  }
+};
 
 // NVFP4's half steps as a weight of its own: the codes replaced by those of twice the half steps.
 at::Tensor nvfp4_half_steps(const WeightMatrix& weight) {
@@ -119,7 +143,11 @@ ErrorScale linear_scale(const Operation& op, const at::Tensor& y, const Arithmet
   ErrorScale scale{.rounding = partial_TO * (std::sqrt(2 * additions) * kUnitF32),
                    .quantisation = {}};
   // Of an input and, in NF4, of the weight too.
-  if (arithmetics.tensor_cores) scale.rounding += partial_TO * (std::sqrt(2.0) * kUnitF16);
+  if (const OperandError operands(arithmetics); operands.unit > 0) {
+    const auto noise_TO =
+        root_of_squared_products(x_TI.abs().clamp_min(operands.floor), *op.weight);
+    scale.rounding += noise_TO * (std::sqrt(2.0) * operands.unit);
+  }
   std::vector<at::Tensor> noises_TO;
   if (arithmetics.quantised_activations && op.weight->format() == WeightFormat::kNvfp4) {
     const QuantisedActivations quantised(x_TI);
@@ -151,7 +179,7 @@ at::Tensor rope_rounding(const Operation& op) {
   return (x_THE.abs() * cos_T1E + partner * sin_T1E) * (2 * std::sqrt(2.0) * kUnitF32);
 }
 
-at::Tensor attention_rounding(const Operation& op, bool tensor_cores) {
+at::Tensor attention_rounding(const Operation& op, const OperandError& operands) {
   const at::Tensor& q_THE = op.inputs[0];
   const at::Tensor& k_SKE = op.inputs[1];
   const at::Tensor& v_SKE = op.inputs[2];
@@ -159,17 +187,17 @@ at::Tensor attention_rounding(const Operation& op, bool tensor_cores) {
   const double positions = static_cast<double>(k_SKE.size(0));
   const std::int64_t group = q_THE.size(1) / k_SKE.size(1);
   // |score| <= largest_TH; its error scale; and twice that relative to every weight of the softmax.
-  const auto longest_key_SK = std::get<0>(k_SKE.square().sum(-1).sqrt_().cummax(0));
+  const double shortest = operands.floor * std::sqrt(width);
+  const auto length = [&](const at::Tensor& x) { return x.square().sum(-1).sqrt_() + shortest; };
+  const auto longest_key_SK = std::get<0>(length(k_SKE).cummax(0));
   const auto visible_TK = longest_key_SK.narrow(0, k_SKE.size(0) - q_THE.size(0), q_THE.size(0));
-  const auto largest_TH =
-      q_THE.square().sum(-1).sqrt_() * visible_TK.repeat_interleave(group, 1) / std::sqrt(width);
-  // With tensor cores q, k, v and the softmax's weights are off by up to bf16's unit each.
-  const double input = tensor_cores ? kUnitBF16 : 0;
+  const auto largest_TH = length(q_THE) * visible_TK.repeat_interleave(group, 1) / std::sqrt(width);
   const auto score_TH =
-      largest_TH * (kUnitF32 * (std::sqrt(2 * width) + 1) + std::sqrt(2.0) * input);
+      largest_TH * (kUnitF32 * (std::sqrt(2 * width) + 1) + std::sqrt(2.0) * operands.unit);
   const auto weight_TH =
-      at::expm1(score_TH * 2) + (kUnitF32 * (std::sqrt(positions) + 6) + 2 * input);
-  const auto magnitude_THE = ReferenceBackend().attention(q_THE, k_SKE, v_SKE.abs());
+      at::expm1(score_TH * 2) + (kUnitF32 * (std::sqrt(positions) + 6) + 2 * operands.unit);
+  auto magnitude_THE = ReferenceBackend().attention(q_THE, k_SKE, v_SKE.abs() + operands.floor);
+  if (operands.floor > 0) magnitude_THE += v_SKE.abs().max() * (operands.floor * positions);
   return magnitude_THE * weight_TH.unsqueeze(-1) * std::sqrt(2.0);
 }
 
@@ -222,7 +250,7 @@ ErrorScale error_scale(const Operation& operation, const at::Tensor& y,
       scale.rounding = rope_rounding(operation);
       break;
     case OpKind::kAttention:
-      scale.rounding = attention_rounding(operation, arithmetics.tensor_cores);
+      scale.rounding = attention_rounding(operation, OperandError(arithmetics));
       break;
     case OpKind::kSwiglu:
       scale.rounding = swiglu_rounding(operation, y);
@@ -235,7 +263,7 @@ ErrorScale error_scale(const Operation& operation, const at::Tensor& y,
   // scales are two units.
   for (const ComputeDtype dtype : {arithmetics.a, arithmetics.b}) {
     if (dtype != ComputeDtype::kF32) {
-      scale.rounding = scale.rounding + y.abs() * (output_unit(dtype) / 4);
+      scale.rounding = scale.rounding + y.abs().clamp_min(floor_of(dtype)) * (unit_of(dtype) / 4);
     }
   }
   return scale;

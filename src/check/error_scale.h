@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
+
 #include "operation.h"
 #include "qwen3fp4/backend/emulated.h"
 
@@ -13,9 +15,9 @@ struct Arithmetics {
   ComputeDtype b = ComputeDtype::kF32;
   // One side quantises the inputs of linears with NVFP4 weights to NVFP4, the other does not.
   bool quantised_activations = false;
-  // One side rounds the inputs of linears to fp16, and queries, keys, values and weights of the
-  // softmax to bf16, for tensor cores (the backend `cuda` with dtype bf16).
-  bool tensor_cores = false;
+  // What each side rounds the inputs of linears, NF4's weights, queries, keys, values and weights
+  // of the softmax to, for tensor cores (the backend `cuda` with a 16-bit dtype).
+  std::array<ComputeDtype, 2> operands{};
 };
 
 // How far two correct results of one operation may be apart, element by element (doc/ab_check.md

@@ -15,7 +15,7 @@ namespace qf {
 namespace {
 
 constexpr std::string_view kGrammar =
-    "BACKEND[,prefill=whole|token|half][,cache=on|off][,dtype=fp32|bf16][,linear=w4a16|w4a4]";
+    "BACKEND[,prefill=whole|token|half][,cache=on|off][,dtype=fp32|fp16|bf16][,linear=w4a16|w4a4]";
 
 bool apply_setting(PathSpec& path, std::string_view setting) {
   if (setting == "prefill=whole") {
@@ -28,6 +28,8 @@ bool apply_setting(PathSpec& path, std::string_view setting) {
     path.schedule = Schedule::kReplay;
   } else if (setting == "dtype=fp32") {
     path.dtype = ComputeDtype::kF32;
+  } else if (setting == "dtype=fp16") {
+    path.dtype = ComputeDtype::kF16;
   } else if (setting == "dtype=bf16") {
     path.dtype = ComputeDtype::kBF16;
   } else if (setting == "linear=w4a16") {
@@ -76,7 +78,7 @@ std::string path_text(const PathSpec& path) {
   if (path.schedule == Schedule::kToken) text += ",prefill=token";
   if (path.schedule == Schedule::kHalf) text += ",prefill=half";
   if (path.schedule == Schedule::kReplay) text += ",cache=off";
-  if (path.dtype == ComputeDtype::kBF16) text += ",dtype=bf16";
+  if (path.dtype != ComputeDtype::kF32) text += fmt::format(",dtype={}", dtype_name(path.dtype));
   if (path.linear == LinearMode::kW4A4) text += ",linear=w4a4";
   return text;
 }
@@ -84,9 +86,11 @@ std::string path_text(const PathSpec& path) {
 std::vector<PathSpec> shipped_paths() {
   std::vector<PathSpec> paths;
   for (const std::string_view backend : backend_names()) {
+    std::vector<ComputeDtype> dtypes{ComputeDtype::kF32, ComputeDtype::kBF16};
+    if (backend == "cuda") dtypes.push_back(ComputeDtype::kF16);
     for (const Schedule schedule :
          {Schedule::kWhole, Schedule::kToken, Schedule::kHalf, Schedule::kReplay}) {
-      for (const ComputeDtype dtype : {ComputeDtype::kF32, ComputeDtype::kBF16}) {
+      for (const ComputeDtype dtype : dtypes) {
         for (const LinearMode linear : {LinearMode::kW4A16, LinearMode::kW4A4}) {
           paths.push_back({std::string(backend), schedule, dtype, linear});
         }

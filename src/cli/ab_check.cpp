@@ -225,7 +225,7 @@ void add_ab_check(CLI::App& app) {
   command
       ->add_option("--a", options->a,
                    "The path that counts as right: "
-                   "BACKEND[,prefill=token|half][,cache=off][,dtype=bf16][,linear=w4a4]")
+                   "BACKEND[,prefill=token|half][,cache=off][,dtype=fp16|bf16][,linear=w4a4]")
       ->type_name("PATH")
       ->capture_default_str();
   auto* b = command->add_option("--b", options->b, "The path to check")

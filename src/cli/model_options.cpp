@@ -36,15 +36,17 @@ void bind(CLI::App& command, ModelOptions& options) {
       ->type_name("NAME")
       ->capture_default_str();
   command
-      .add_option("--dtype", options.dtype,
-                  "Precision of activations: fp32, bf16 (16-bit tensor cores), auto (bf16 on cuda)")
-      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
+      .add_option(
+          "--dtype", options.dtype,
+          "Precision of activations: fp32, fp16, bf16 (16-bit tensor cores), auto (fp16 on cuda)")
+      ->check(CLI::IsMember({"auto", "fp32", "fp16", "bf16"}))
       ->type_name("NAME")
       ->capture_default_str();
 }
 
 std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
   const ComputeDtype dtype = options.dtype == "auto"   ? default_dtype(options.backend)
+                             : options.dtype == "fp16" ? ComputeDtype::kF16
                              : options.dtype == "bf16" ? ComputeDtype::kBF16
                                                        : ComputeDtype::kF32;
   return qf::make_backend(options.backend, dtype);

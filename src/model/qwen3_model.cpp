@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -25,7 +26,7 @@ class LayerTap {
   LayerTap(const Tap& tap, std::int64_t layer) : tap_(tap), layer_(layer) {}
   at::Tensor operator()(std::string_view module, const at::Tensor& output) const {
     if (!tap_) return output;
-    return tap_(fmt::format("model.layers.{}{}", layer_, module), output);
+    return tap_(fmt::format("model.layers.{}{}", layer_, module), output.to(at::kFloat));
   }
 
  private:
@@ -109,7 +110,7 @@ Qwen3Model Qwen3Model::load(ModelConfig config, WeightSource& source, const Back
   }
   model.norm_ = taken(norms, "model.norm.weight");
   if (with_head) model.lm_head_ = taken(matrices, "lm_head.weight");
-  model.inv_freq_ = rope_inverse_frequencies(config);
+  model.rope_ = std::make_shared<RopeTable>(config, backend.device());
   model.config_ = std::move(config);
   return model;
 }
@@ -117,6 +118,7 @@ Qwen3Model Qwen3Model::load(ModelConfig config, WeightSource& source, const Back
 Qwen3Model Qwen3Model::with_backend(const Backend& backend) const {
   Qwen3Model copy = *this;
   copy.backend_ = &backend;
+  copy.rope_ = std::make_shared<RopeTable>(config_, backend.device());
   const auto place = [&](WeightMatrix& weight) { weight = backend.place(std::move(weight)); };
   const auto move = [&](at::Tensor& norm) {
     if (norm.defined()) norm = norm.to(backend.device());
@@ -153,10 +155,7 @@ ForwardPass::ForwardPass(const Qwen3Model& model, std::span<const std::int64_t> 
     QF_CHECK(id >= 0 && id < model.config_.vocab_size, "expected token ids from 0 to {}, found {}",
              model.config_.vocab_size - 1, id);
   }
-  std::tie(cos_, sin_) =
-      rope_tables(model.config_, model.inv_freq_, first, static_cast<std::int64_t>(tokens.size()));
-  cos_ = cos_.to(model.backend_->device());
-  sin_ = sin_.to(model.backend_->device());
+  std::tie(cos_, sin_) = model.rope_->rows(first, static_cast<std::int64_t>(tokens.size()));
 }
 
 at::Tensor ForwardPass::embed() const {
@@ -221,24 +220,31 @@ at::Tensor ForwardPass::mlp(const DecoderLayer& layer, const at::Tensor& x_TD,
 
 at::Tensor ForwardPass::final_norm(const at::Tensor& x_TD) const {
   const auto normed_TD = model_.backend_->rms_norm(x_TD, model_.norm_, model_.config_.rms_norm_eps);
-  return tap_ ? tap_("model.norm", normed_TD) : normed_TD;
+  return tap_ ? tap_("model.norm", normed_TD.to(at::kFloat)) : normed_TD;
 }
 
 at::Tensor Qwen3Model::forward(std::span<const std::int64_t> tokens, KvCache& cache,
                                const Tap& tap) const {
   const c10::InferenceMode no_autograd;
-  const auto count = static_cast<std::int64_t>(tokens.size());
-  cache.check_room(count);
-  const ForwardPass pass(*this, tokens, cache, cache.length(), tap);
-  auto x_TD = pass.embed();
-  for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) x_TD = pass.layer(i, x_TD);
-  cache.advance(count);
-  return pass.final_norm(x_TD);
+  cache.check_room(static_cast<std::int64_t>(tokens.size()));
+  // A tap sees modules once, so it takes all tokens at once.
+  const std::size_t most = tap ? tokens.size() : static_cast<std::size_t>(kForwardTokens);
+  std::vector<at::Tensor> pieces;
+  do {
+    const auto piece = tokens.first(std::min(most, tokens.size()));
+    const ForwardPass pass(*this, piece, cache, cache.length(), tap);
+    auto x_TD = pass.embed();
+    for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) x_TD = pass.layer(i, x_TD);
+    cache.advance(static_cast<std::int64_t>(piece.size()));
+    pieces.push_back(pass.final_norm(x_TD));
+    tokens = tokens.subspan(piece.size());
+  } while (!tokens.empty());
+  return pieces.size() == 1 ? pieces.front() : at::cat(pieces);
 }
 
 at::Tensor Qwen3Model::logits(const at::Tensor& hidden_TD, const Tap& tap) const {
   const c10::InferenceMode no_autograd;
-  const auto logits = backend_->linear(hidden_TD, lm_head());
+  const auto logits = backend_->logits(hidden_TD, lm_head());
   return tap ? tap("lm_head", logits) : logits;
 }
 

@@ -77,4 +77,23 @@ std::pair<at::Tensor, at::Tensor> rope_tables(const ModelConfig& config,
           at::sin(angles) * config.rope.attention_factor};
 }
 
+RopeTable::RopeTable(const ModelConfig& config, at::Device device)
+    : config_(config),
+      device_(device),
+      inverse_frequencies_(rope_inverse_frequencies(config)),
+      cos_(at::empty({0, config.head_dim}, device)),
+      sin_(cos_) {}
+
+std::pair<at::Tensor, at::Tensor> RopeTable::rows(std::int64_t first, std::int64_t count) {
+  const std::int64_t known = cos_.size(0);
+  if (first + count > known) {
+    // Twice what is known: a token at a time costs no more than all at once.
+    const std::int64_t more = std::max(first + count - known, known);
+    const auto [cos, sin] = rope_tables(config_, inverse_frequencies_, known, more);
+    cos_ = at::cat({cos_, cos.to(device_)});
+    sin_ = at::cat({sin_, sin.to(device_)});
+  }
+  return {cos_.narrow(0, first, count), sin_.narrow(0, first, count)};
+}
+
 }  // namespace qf

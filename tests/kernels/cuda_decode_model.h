@@ -19,14 +19,6 @@ struct DecodeShape {
   std::int64_t context;
 };
 
-inline float bf16_value(std::uint16_t bits) {
-  return float_from_bits(static_cast<std::uint32_t>(bits) << 16);
-}
-inline std::uint16_t bf16_bits(float value) {
-  const std::uint32_t bits = float_bits(value);
-  return static_cast<std::uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16);
-}
-
 // Random codes; scales of many sizes, zero and subnormal ones among them; a tensor scale that keeps
 // products near the size of their input.
 class RandomMatrix {
@@ -119,7 +111,7 @@ class RandomDecodeModel {
     for (int i = 0; i < s.layers; ++i) layers_.emplace_back(s, i == nan_layer);
     embed_host_.resize(static_cast<std::size_t>(s.vocab) * static_cast<std::size_t>(s.hidden));
     std::normal_distribution<float> normal;
-    for (auto& value : embed_host_) value = bf16_bits(normal(random_source()));
+    for (auto& value : embed_host_) value = bf16_of_float(normal(random_source()));
     embed_ = std::make_unique<DeviceArray<std::uint16_t>>(embed_host_);
     const std::int64_t half = s.head_dim / 2;
     for (std::int64_t t = 0; t < s.context; ++t) {
@@ -134,9 +126,9 @@ class RandomDecodeModel {
     sin_ = std::make_unique<DeviceArray<float>>(sin_host_);
     const auto cached = static_cast<std::size_t>(s.layers * s.context * s.kv_heads * s.head_dim);
     std::vector<std::uint16_t> filled(cached);
-    for (auto& value : filled) value = bf16_bits(normal(random_source()));
+    for (auto& value : filled) value = half_of_float(normal(random_source()));
     keys_ = std::make_unique<DeviceArray<std::uint16_t>>(filled);
-    for (auto& value : filled) value = bf16_bits(normal(random_source()));
+    for (auto& value : filled) value = half_of_float(normal(random_source()));
     values_ = std::make_unique<DeviceArray<std::uint16_t>>(filled);
   }
 
@@ -155,8 +147,8 @@ class RandomDecodeModel {
     m.lm_head = head_.matrix();
     m.rope_cos = cos_->get();
     m.rope_sin = sin_->get();
-    m.keys = reinterpret_cast<__nv_bfloat16*>(keys_->get());
-    m.values = reinterpret_cast<__nv_bfloat16*>(values_->get());
+    m.keys = reinterpret_cast<__half*>(keys_->get());
+    m.values = reinterpret_cast<__half*>(values_->get());
     m.context = shape.context;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       const RandomLayer& l = layers_[i];
@@ -178,7 +170,7 @@ class RandomDecodeModel {
   std::vector<double> embedding(std::uint32_t token) const {
     std::vector<double> x;
     for (int i = 0; i < shape.hidden; ++i) {
-      x.push_back(bf16_value(
+      x.push_back(float_of_bf16(
           embed_host_[static_cast<std::size_t>(token) * static_cast<std::size_t>(shape.hidden) +
                       static_cast<std::size_t>(i)]));
     }
@@ -209,9 +201,10 @@ class RandomDecodeModel {
           base + static_cast<std::size_t>((head * shape.context + position) * shape.head_dim +
                                           i % shape.head_dim);
       const auto n = static_cast<std::size_t>(i);
-      newest = std::max(newest, std::abs(bf16_value(cache.keys[at]) - k[n]) / (1 + std::abs(k[n])));
       newest =
-          std::max(newest, std::abs(bf16_value(cache.values[at]) - v[n]) / (1 + std::abs(v[n])));
+          std::max(newest, std::abs(float_of_half(cache.keys[at]) - k[n]) / (1 + std::abs(k[n])));
+      newest =
+          std::max(newest, std::abs(float_of_half(cache.values[at]) - v[n]) / (1 + std::abs(v[n])));
     }
     const auto attended = attention(q, position, cache, base);
     auto h = x;
@@ -259,7 +252,7 @@ class RandomDecodeModel {
       for (std::size_t t = 0; t <= static_cast<std::size_t>(position); ++t) {
         double dot = 0;
         for (std::size_t i = 0; i < width; ++i) {
-          dot += q[h * width + i] * bf16_value(cache.keys[kv + t * width + i]);
+          dot += q[h * width + i] * float_of_half(cache.keys[kv + t * width + i]);
         }
         score.push_back(dot / std::sqrt(static_cast<double>(width)));
         largest = std::max(largest, score.back());
@@ -268,7 +261,7 @@ class RandomDecodeModel {
       for (double& s : score) total += s = std::exp(s - largest);
       for (std::size_t t = 0; t < score.size(); ++t) {
         for (std::size_t i = 0; i < width; ++i) {
-          out[h * width + i] += score[t] / total * bf16_value(cache.values[kv + t * width + i]);
+          out[h * width + i] += score[t] / total * float_of_half(cache.values[kv + t * width + i]);
         }
       }
     }

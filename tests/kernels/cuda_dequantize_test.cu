@@ -12,6 +12,14 @@
 namespace qf {
 namespace {
 
+// What `launch` writes in a 16-bit type is `expected` rounded.
+template <class Type, class Launch>
+void expect_rounded(const std::vector<float>& expected, const Launch& launch) {
+  const DeviceArray<Bits16> out(poison_bits(static_cast<std::int64_t>(expected.size())));
+  ASSERT_EQ(launch(device_values<Type>(out)), cudaSuccess);
+  EXPECT_EQ(out.host(), narrowed<Type>(expected)) << Type::kName;
+}
+
 TEST(CudaDequantize, Nvfp4IsTheCpusBits) {
   for (const auto& [rows, cols] : kShapes) {
     for (const bool real_scales : {false, true}) {
@@ -34,6 +42,9 @@ TEST(CudaDequantize, Nvfp4IsTheCpusBits) {
       auto expected = poison(rows * cols);
       dequantize_nvfp4(host, {0, rows}, expected.data());
       EXPECT_TRUE(same_bits(out.host(), expected)) << rows << " x " << cols;
+      const auto launch = [&](auto* y) { return cuda::dequantize_nvfp4(device, y, nullptr); };
+      expect_rounded<HalfType>(expected, launch);
+      expect_rounded<Bf16Type>(expected, launch);
     }
   }
 }
@@ -55,6 +66,9 @@ TEST(CudaDequantize, Nf4IsTheCpusBits) {
       auto expected = poison(rows * cols);
       dequantize_nf4(host, {0, rows}, expected.data());
       EXPECT_TRUE(same_bits(out.host(), expected)) << rows << " x " << cols << " by " << block;
+      const auto launch = [&](auto* y) { return cuda::dequantize_nf4(device, y, nullptr); };
+      expect_rounded<HalfType>(expected, launch);
+      expect_rounded<Bf16Type>(expected, launch);
     }
   }
 }

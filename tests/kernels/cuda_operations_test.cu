@@ -11,12 +11,13 @@ namespace {
 constexpr double kUnit = 0x1p-24;
 
 TEST(CudaOperations, RmsNorm) {
-  for (const auto& [rows, cols] : {Shape{1, 1}, Shape{3, 100}, Shape{40, 128}, Shape{5, 2560}}) {
+  for (const auto& [rows, cols] :
+       {Shape{1, 1}, Shape{3, 100}, Shape{40, 128}, Shape{5, 2560}, Shape{2, 1001}}) {
     const auto x = random_floats(rows * cols);
     const auto weight = random_floats(cols);
     const DeviceArray<float> device_x(x), device_weight(weight), y(poison(rows * cols));
     ASSERT_EQ(
-        cuda::rms_norm(device_x.get(), device_weight.get(), 1e-6F, rows, cols, y.get(), nullptr),
+        cuda::rms_norm(device_x.get(), device_weight.get(), 1e-6F, {rows, cols}, y.get(), nullptr),
         cudaSuccess);
     const auto out = y.host();
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -77,13 +78,85 @@ TEST(CudaOperations, SwigluAndAdd) {
   }
 }
 
+// With 16-bit operands and results: the f32 kernel's values on the same operands, rounded.
+template <class Type>
+class NarrowOperations : public ::testing::Test {
+ public:
+  void check(const Shape& shape) {
+    const std::int64_t count = shape.rows * shape.cols;
+    const auto a = narrowed<Type>(random_floats(count));
+    const auto b = narrowed<Type>(random_floats(count));
+    const DeviceArray<Bits16> narrow_a(a), narrow_b(b), got(poison_bits(count));
+    const DeviceArray<float> wide_a(widened<Type>(a)), wide_b(widened<Type>(b));
+    const DeviceArray<float> weight(random_floats(shape.cols)), angles(random_floats(count));
+    const DeviceArray<float> exact(poison(count)), again(poison(count));
+    const auto equal = [&](cudaError_t status, cudaError_t narrow_status, const char* what) {
+      ASSERT_EQ(status, cudaSuccess) << what;
+      ASSERT_EQ(narrow_status, cudaSuccess) << what;
+      EXPECT_EQ(got.host(), narrowed<Type>(exact.host())) << what << ", " << shape.cols;
+    };
+    auto* const in_a = device_values<Type>(narrow_a);
+    auto* const in_b = device_values<Type>(narrow_b);
+    auto* const out = device_values<Type>(got);
+    const cuda::NormShape norm{shape.rows, shape.cols};
+    const auto normed =
+        cuda::rms_norm(wide_a.get(), weight.get(), 1e-6F, norm, exact.get(), nullptr);
+    equal(normed, cuda::rms_norm(in_a, weight.get(), 1e-6F, norm, out, nullptr), "norm");
+    equal(normed, cuda::rms_norm(wide_a.get(), weight.get(), 1e-6F, norm, out, nullptr),
+          "norm of f32");
+    const cuda::RopeShape rope{shape.rows, 1, shape.cols};
+    equal(cuda::apply_rope(wide_a.get(), angles.get(), angles.get(), rope, exact.get(), nullptr),
+          cuda::apply_rope(in_a, angles.get(), angles.get(), rope, out, nullptr), "RoPE");
+    equal(cuda::swiglu(wide_a.get(), wide_b.get(), count, exact.get(), nullptr),
+          cuda::swiglu(in_a, in_b, count, out, nullptr), "SwiGLU");
+    ASSERT_EQ(cuda::add(wide_a.get(), wide_b.get(), count, exact.get(), nullptr), cudaSuccess);
+    ASSERT_EQ(cuda::add(wide_a.get(), in_b, count, again.get(), nullptr), cudaSuccess);
+    EXPECT_TRUE(same_bits(exact.host(), again.host()));
+  }
+};
+using NarrowTypes = ::testing::Types<HalfType, Bf16Type>;
+TYPED_TEST_SUITE(NarrowOperations, NarrowTypes);
+
+TYPED_TEST(NarrowOperations, AreTheF32ResultsRounded) {
+  for (const Shape& shape : {Shape{1, 2}, Shape{3, 100}, Shape{40, 128}, Shape{5, 2560}}) {
+    this->check(shape);
+  }
+}
+
 TEST(CudaOperations, RefuseEmptyShapes) {
-  EXPECT_EQ(cuda::rms_norm(nullptr, nullptr, 0, 0, 4, nullptr, nullptr), cudaErrorInvalidValue);
-  EXPECT_EQ(cuda::rms_norm(nullptr, nullptr, 0, 4, 0, nullptr, nullptr), cudaErrorInvalidValue);
-  EXPECT_EQ(cuda::apply_rope(nullptr, nullptr, nullptr, {1, 1, 3}, nullptr, nullptr),
-            cudaErrorInvalidValue);
-  EXPECT_EQ(cuda::swiglu(nullptr, nullptr, 0, nullptr, nullptr), cudaErrorInvalidValue);
-  EXPECT_EQ(cuda::add(nullptr, nullptr, -1, nullptr, nullptr), cudaErrorInvalidValue);
+  const float* const in = nullptr;
+  float* const out = nullptr;
+  EXPECT_EQ(cuda::rms_norm(in, in, 0, {0, 4}, out, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(cuda::rms_norm(in, in, 0, {4, 0}, out, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(cuda::apply_rope(in, in, in, {1, 1, 3}, out, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(cuda::swiglu(in, in, 0, out, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(cuda::add(in, in, -1, out, nullptr), cudaErrorInvalidValue);
+}
+
+TEST(CudaOperations, Speed) {
+  // A prompt of 2,048 tokens of Qwen3-4B.
+  constexpr std::int64_t kTokens = 2048;
+  const DeviceArray<float> x(random_floats(kTokens * 2560)), y(poison(kTokens * 2560)),
+      weight(random_floats(2560)), angles(random_floats(kTokens * 128));
+  const DeviceArray<Bits16> gate(poison_bits(kTokens * 9728)), up(poison_bits(kTokens * 9728)),
+      result(poison_bits(kTokens * 9728));
+  auto* const wide = device_values<HalfType>(gate);
+  auto* const other = device_values<HalfType>(up);
+  auto* const out = device_values<HalfType>(result);
+  std::printf("| 2048 tokens | bytes | median | rate |\n|---|---|---|---|\n");
+  report("rms_norm, f32 to fp16", 6.0 * kTokens * 2560, [&] {
+    (void)cuda::rms_norm(x.get(), weight.get(), 1e-6F, {kTokens, 2560}, out, nullptr);
+  });
+  report("rms_norm of heads", 4.0 * kTokens * 4096, [&] {
+    (void)cuda::rms_norm(wide, weight.get(), 1e-6F, {kTokens * 32, 128}, out, nullptr);
+  });
+  report("RoPE", 4.0 * kTokens * 4096, [&] {
+    (void)cuda::apply_rope(wide, angles.get(), angles.get(), {kTokens, 32, 128}, out, nullptr);
+  });
+  report("SwiGLU", 6.0 * kTokens * 9728,
+         [&] { (void)cuda::swiglu(wide, other, kTokens * 9728, out, nullptr); });
+  report("add", 10.0 * kTokens * 2560,
+         [&] { (void)cuda::add(x.get(), wide, kTokens * 2560, y.get(), nullptr); });
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
@@ -97,6 +99,65 @@ void report(const char* name, double bytes, const Launch& launch) {
               seconds * 1e6, rate, 100 * rate / peak_rate());
   cudaEventDestroy(start);
   cudaEventDestroy(stop);
+}
+
+// 16-bit values by their bits.
+using Bits16 = std::uint16_t;
+inline float float_of_bf16(Bits16 bits) {
+  // The upper half of an f32.
+  const std::uint32_t word = std::uint32_t{bits} << 16U;
+  float value = 0;
+  std::memcpy(&value, &word, sizeof value);
+  return value;
+}
+inline Bits16 bf16_of_float(float value) {
+  std::uint32_t word = 0;
+  std::memcpy(&word, &value, sizeof word);
+  return static_cast<Bits16>((word + 0x7FFFU + (word >> 16U & 1U)) >> 16U);
+}
+inline float float_of_half(Bits16 bits) {
+  __half value;
+  std::memcpy(&value, &bits, sizeof bits);
+  return __half2float(value);
+}
+inline Bits16 half_of_float(float value) {
+  const __half half = __float2half_rn(value);
+  Bits16 bits = 0;
+  std::memcpy(&bits, &half, sizeof bits);
+  return bits;
+}
+
+// The kernels' 16-bit types and what their values round to.
+struct HalfType {
+  using Value = __half;
+  static constexpr const char* kName = "fp16";
+  static Bits16 bits(float value) { return half_of_float(value); }
+  static float value(Bits16 bits) { return float_of_half(bits); }
+};
+struct Bf16Type {
+  using Value = __nv_bfloat16;
+  static constexpr const char* kName = "bf16";
+  static Bits16 bits(float value) { return bf16_of_float(value); }
+  static float value(Bits16 bits) { return float_of_bf16(bits); }
+};
+template <class Type>
+std::vector<Bits16> narrowed(const std::vector<float>& values) {
+  std::vector<Bits16> out;
+  for (const float value : values) out.push_back(Type::bits(value));
+  return out;
+}
+template <class Type>
+std::vector<float> widened(const std::vector<Bits16>& values) {
+  std::vector<float> out;
+  for (const Bits16 value : values) out.push_back(Type::value(value));
+  return out;
+}
+template <class Type>
+typename Type::Value* device_values(const DeviceArray<Bits16>& array) {
+  return reinterpret_cast<typename Type::Value*>(array.get());
+}
+inline std::vector<Bits16> poison_bits(std::int64_t count) {
+  return std::vector<Bits16>(static_cast<std::size_t>(count), 0x7E55);  // NaN, a huge bf16
 }
 
 inline std::vector<float> random_floats(std::int64_t count) {

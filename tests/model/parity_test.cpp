@@ -107,5 +107,36 @@ INSTANTIATE_TEST_SUITE_P(Golden, Parity, ::testing::ValuesIn(cases()), [](const 
   return golden.param.model + "_" + golden.param.backend;
 });
 
+// More than kForwardTokens at once are that many and the rest, bit for bit; and with a tap, which
+// takes them in one piece, the same but for rounding.
+TEST(Forward, TakesALongPromptInPieces) {
+  const Golden golden = read_golden("qwen3_tied_gqa4");
+  const auto backend = make_backend("cpu");
+  const auto model = Qwen3Model::load(
+      golden.config, DatReader(kGoldenModels / "qwen3_tied_gqa4" / "model.dat"), *backend);
+  constexpr std::int64_t kTokens = Qwen3Model::kForwardTokens + 37;
+  std::vector<std::int64_t> ids;
+  for (std::int64_t i = 0; i < kTokens; ++i) {
+    ids.push_back(golden.ids[static_cast<std::size_t>(i) % golden.ids.size()]);
+  }
+  const std::span<const std::int64_t> all(ids);
+  KvCache whole(golden.config, kTokens), pieces(golden.config, kTokens);
+  const auto hidden = model.forward(all, whole);
+  ASSERT_EQ(hidden.size(0), kTokens);
+  EXPECT_EQ(whole.length(), kTokens);
+  (void)model.forward(all.first(Qwen3Model::kForwardTokens), pieces);
+  const auto rest = model.forward(all.subspan(Qwen3Model::kForwardTokens), pieces);
+  EXPECT_TRUE(at::equal(hidden.narrow(0, Qwen3Model::kForwardTokens, 37), rest));
+  KvCache tapped(golden.config, kTokens);
+  std::int64_t seen = 0;
+  const auto with_tap =
+      model.forward(all, tapped, [&](std::string_view module, const at::Tensor& output) {
+        if (module == "model.norm") seen = output.size(0);
+        return output;
+      });
+  EXPECT_EQ(seen, kTokens);
+  EXPECT_LE(((with_tap - hidden).abs().amax() / hidden.abs().amax()).item<double>(), kBound);
+}
+
 }  // namespace
 }  // namespace qf

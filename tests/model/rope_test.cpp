@@ -29,6 +29,17 @@ TEST(Rope, TablesOfALaterStartAreTheTailOfTheWhole) {
   EXPECT_FLOAT_EQ(cos[0][0].item<float>(), static_cast<float>(0.1 * std::log(4.0) + 1));
 }
 
+TEST(Rope, ATableGrowsIntoTheSameBits) {
+  const ModelConfig config = read_golden("qwen3_yarn").config;
+  const auto [cos, sin] = rope_tables(config, rope_inverse_frequencies(config), 0, 40);
+  RopeTable table(config, at::kCPU);
+  for (const auto& [first, count] : {std::pair{5, 3}, {0, 1}, {8, 1}, {9, 31}, {2, 7}}) {
+    const auto [cos_rows, sin_rows] = table.rows(first, count);
+    EXPECT_TRUE(at::equal(cos_rows, cos.narrow(0, first, count))) << first;
+    EXPECT_TRUE(at::equal(sin_rows, sin.narrow(0, first, count))) << first;
+  }
+}
+
 TEST(Rope, AnglesThatAreNotFiniteAreRefused) {
   ModelConfig config = read_golden("qwen3_yarn").config;
   config.rope.factor = 1e-300;

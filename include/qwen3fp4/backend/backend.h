@@ -17,7 +17,9 @@ namespace qf {
 // Every backend equals `reference` within the bound that its operation's test derives.
 //
 // Shapes: T new tokens, S cached tokens (S >= T), H query heads, K key/value heads, E head_dim,
-// I/O a linear's input and output features. Activations are f32 on this backend's device.
+// I/O a linear's input and output features. Activations are on this backend's device and f32, or
+// of whatever type its operations return: `cuda` with a 16-bit dtype passes that type from one to
+// the next (the residual stream stays f32). Every operation takes f32 as well.
 class Backend {
  public:
   Backend() = default;
@@ -42,6 +44,11 @@ class Backend {
   // x_TI times the transposed weight [O, I].
   [[nodiscard]] virtual at::Tensor linear(const at::Tensor& x_TI,
                                           const WeightMatrix& weight) const = 0;
+  // linear() of the head, f32 whatever the type of the others' results.
+  [[nodiscard]] virtual at::Tensor logits(const at::Tensor& hidden_TD,
+                                          const WeightMatrix& weight) const {
+    return linear(hidden_TD, weight);
+  }
   // Over the last dimension: x / sqrt(mean(x^2) + eps) * weight.
   [[nodiscard]] virtual at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight,
                                             double eps) const;
@@ -65,10 +72,16 @@ class Backend {
   [[nodiscard]] virtual std::int64_t memory_peak() const;
 };
 
-// kF32: every result as exact as fp32 sums make it. kBF16: in the precision that 16-bit tensor
-// cores have, for speed where the hardware has them (cuda), rounded to it elsewhere (emulated.h).
-enum class ComputeDtype { kF32, kBF16 };
-// kBF16 on cuda, else kF32.
+// kF32: every result as exact as fp32 sums make it. kF16, kBF16: in the precision that 16-bit
+// tensor cores have, for speed where the hardware has them (cuda), rounded to it elsewhere
+// (emulated.h). fp16 has 11 bits and ends at 65,504, where a value becomes infinite; bf16 has 8
+// bits and no end.
+enum class ComputeDtype { kF32, kF16, kBF16 };
+// As --dtype spells it: "fp32", "fp16", "bf16".
+[[nodiscard]] std::string_view dtype_name(ComputeDtype dtype);
+// f32, or the 16-bit type.
+[[nodiscard]] at::ScalarType scalar_type(ComputeDtype dtype);
+// kF16 on cuda, else kF32.
 [[nodiscard]] ComputeDtype default_dtype(std::string_view backend);
 
 // Throws (exit code 2), listing backend_names(), for an unknown name.

@@ -11,10 +11,10 @@ namespace qf {
 // Why this build or machine has no `cuda` backend, in one clause; empty when it has.
 [[nodiscard]] const std::string& no_cuda_reason();
 // The first CUDA device. kF32: products and attention in fp32 of dequantised weights, keys and
-// values cached in f32. kBF16: products of many tokens on fp16 tensor cores (inputs rounded to 11
-// bits, weights exact but for NF4's 2^-11, fp32 sums), keys and values cached in bf16 and attention
-// in bf16. Both: products of few tokens straight from packed codes in fp32, everything else in
-// fp32.
+// values cached in f32. kF16, kBF16: keys, values and attention in that type, and, of many tokens,
+// all products on its tensor cores (NVFP4's codes times block scales are numbers of both types,
+// NF4's weights are rounded; fp32 sums) and all results but the residual stream and the logits.
+// All: products of few tokens straight from packed codes in fp32.
 [[nodiscard]] std::unique_ptr<Backend> make_cuda_backend(ComputeDtype dtype);
 
 }  // namespace qf

@@ -23,9 +23,9 @@ struct QuantisedActivations {
   WeightMatrix blocks;  // x / scale, NVFP4 of tensor scale 1
 };
 
-// Another backend's operations in the arithmetic of other hardware, on any machine: with kBF16
-// every operation's result is rounded to bf16 (sums inside an operation stay fp32, as on tensor
-// cores). To measure what such an arithmetic costs in accuracy, not for speed.
+// Another backend's operations in the arithmetic of other hardware, on any machine: with a
+// 16-bit dtype every operation's result is rounded to it (sums inside an operation stay fp32, as on
+// tensor cores). To measure what such an arithmetic costs in accuracy, not for speed.
 class EmulatedBackend final : public Backend {
  public:
   EmulatedBackend(std::unique_ptr<Backend> inner, ComputeDtype dtype, LinearMode linear_mode)

@@ -19,6 +19,8 @@ class HostedBackend final : public Backend {
                                  const WeightMatrix& weight) const override;
   [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,
                                   const WeightMatrix& weight) const override;
+  [[nodiscard]] at::Tensor logits(const at::Tensor& hidden_TD,
+                                  const WeightMatrix& weight) const override;
   [[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight,
                                     double eps) const override;
   [[nodiscard]] at::Tensor apply_rope(const at::Tensor& x_THE, const at::Tensor& cos_TE,
@@ -30,6 +32,7 @@ class HostedBackend final : public Backend {
 
  private:
   [[nodiscard]] at::Tensor there(const at::Tensor& x) const { return x.to(inner_->device()); }
+  [[nodiscard]] static at::Tensor here(const at::Tensor& x) { return x.to(at::kCPU, at::kFloat); }
   std::unique_ptr<Backend> inner_;
 };
 

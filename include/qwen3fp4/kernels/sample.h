@@ -20,6 +20,11 @@ struct SampleRule {
   double min_p;        // 0 .. 1; 0: off; relative to the best token
   float repetition_penalty;  // > 0; 1: off
 };
+constexpr bool operator==(const SampleRule& a, const SampleRule& b) {
+  return a.temperature == b.temperature && a.top_k == b.top_k && a.top_p == b.top_p &&
+         a.min_p == b.min_p && a.repetition_penalty == b.repetition_penalty;
+}
+constexpr bool operator!=(const SampleRule& a, const SampleRule& b) { return !(a == b); }
 
 enum class SampleStatus : std::uint32_t {
   kChosen = 0,

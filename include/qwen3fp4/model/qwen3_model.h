@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -15,13 +16,14 @@
 #include "qwen3fp4/formats/dat.h"
 #include "qwen3fp4/model/config.h"
 #include "qwen3fp4/model/kv_cache.h"
+#include "qwen3fp4/model/rope.h"
 #include "qwen3fp4/model/weight_source.h"
 #include "qwen3fp4/quant/weight_matrix.h"
 
 namespace qf {
 
 // Called with Hugging Face's module path ("model.layers.3.self_attn.q_proj") and that module's
-// output, in forward order; operations between modules have names of our own (doc/model.md).
+// output in f32, in forward order; operations between modules have names of our own (doc/model.md).
 // Returns what the pass goes on with: `output`, or another tensor of its shape. Must not write
 // into `output`.
 using Tap = std::function<at::Tensor(std::string_view module, const at::Tensor& output)>;
@@ -72,7 +74,9 @@ class Qwen3Model {
   }
 
   // Runs `tokens` behind what `cache` holds and advances it. Returns the final-normed hidden states
-  // [T, D]; a tap sees every module's output.
+  // [T, D]; a tap sees every module's output. Activations exist of kForwardTokens at a time, of all
+  // where there is a tap.
+  static constexpr std::int64_t kForwardTokens = 2048;
   [[nodiscard]] at::Tensor forward(std::span<const std::int64_t> tokens, KvCache& cache,
                                    const Tap& tap = {}) const;
   // f32 [n, vocab] of rows of forward()'s result.
@@ -102,7 +106,7 @@ class Qwen3Model {
   std::vector<DecoderLayer> layers_;
   at::Tensor norm_;                      // [D]
   std::optional<WeightMatrix> lm_head_;  // [V, D]; absent when tied
-  at::Tensor inv_freq_;                  // [E/2] f32
+  std::shared_ptr<RopeTable> rope_;      // shared by copies on one backend; grows in forward()
 };
 
 // One pass of T tokens at positions first .. first + T - 1, a stage at a time: embed(), layer() for

@@ -19,4 +19,18 @@ namespace qf {
                                                             const at::Tensor& inverse_frequencies,
                                                             std::int64_t first, std::int64_t count);
 
+// rope_tables() of every position seen so far on one device, computed once.
+class RopeTable {
+ public:
+  RopeTable(const ModelConfig& config, at::Device device);
+  // f32 [count, head_dim] each.
+  [[nodiscard]] std::pair<at::Tensor, at::Tensor> rows(std::int64_t first, std::int64_t count);
+
+ private:
+  ModelConfig config_;
+  at::Device device_;
+  at::Tensor inverse_frequencies_;
+  at::Tensor cos_, sin_;  // [positions, head_dim]
+};
+
 }  // namespace qf

@@ -13,8 +13,8 @@ inline constexpr int kConsumerWarps = 4 * kGroups;
 inline constexpr int kConsumers = 32 * kConsumerWarps;
 inline constexpr int kThreads = kConsumers + 128;  // and the producer's warpgroup
 // Registers of a thread: 128 on average, dealt to those who multiply.
-inline constexpr int kProducerRegisters = 32;
-inline constexpr int kConsumerRegisters = 160;
+inline constexpr int kProducerRegisters = 40;
+inline constexpr int kConsumerRegisters = 152;
 inline constexpr int kMaxRing = 24;
 inline constexpr int kMaxXChunks = 24;
 inline constexpr int kPassTiles = 8;     // row tiles whose sums a block holds at a time
@@ -55,8 +55,8 @@ struct ModelArgs {
   DecodeMatrix lm_head;
   const float* rope_cos;
   const float* rope_sin;
-  __nv_bfloat16* keys;
-  __nv_bfloat16* values;
+  __half* keys;
+  __half* values;
   std::int64_t context;
 };
 
@@ -264,7 +264,7 @@ struct SharedState {
   float query[kHeadsPerItem][kMaxHeadDim];           // scaled by log2(e) / sqrt(head_dim)
   float2 rotation[kMaxHeadDim / 2];                  // cosine and sine at the step's position
   float2 head_scale[kConsumerWarps][kHeadsPerItem];  // of attention: maximum, sum of exp
-  __nv_bfloat16 newest[2][kMaxHeadDim];              // key and value of the step's token
+  __half newest[2][kMaxHeadDim];                     // key and value of the step's token
   float x_scale[kMaxXChunks];                        // of each staged chunk
   float square[kMaxXChunks];                         // sums of squares of the stream
   LayerTable layers[kDecodeMaxLayers];

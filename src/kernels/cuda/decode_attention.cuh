@@ -121,20 +121,22 @@ __device__ __forceinline__ void store_heads(const Args& a, const Phase& p,
   }
   if (!head.exists) return;
   const bool key = warp == kHeadsPerItem;
-  __nv_bfloat16* const cached = (key ? a.model.keys : a.model.values) +
-                                cache_place(a, p.layer, share.kv_head, a.step.position);
-  __nv_bfloat16* const staged = shared_state().newest[key ? 0 : 1];
+  __half* const cached = (key ? a.model.keys : a.model.values) +
+                         cache_place(a, p.layer, share.kv_head, a.step.position);
+  __half* const staged = shared_state().newest[key ? 0 : 1];
 #pragma unroll
   for (int i = 0; i < kOwn; ++i) {
-    cached[lane * kOwn + i] = staged[lane * kOwn + i] = __float2bfloat16_rn(head.v[i]);
+    cached[lane * kOwn + i] = staged[lane * kOwn + i] = __float2half_rn(head.v[i]);
   }
 }
 
-__device__ __forceinline__ void unpack_bf16(const uint2& bits, float (&v)[4]) {
-  v[0] = __uint_as_float(bits.x << 16);
-  v[1] = __uint_as_float(bits.x & 0xFFFF0000U);
-  v[2] = __uint_as_float(bits.y << 16);
-  v[3] = __uint_as_float(bits.y & 0xFFFF0000U);
+__device__ __forceinline__ void unpack_halves(const uint2& bits, float (&v)[4]) {
+  const float2 low = __half22float2(*reinterpret_cast<const __half2*>(&bits.x));
+  const float2 high = __half22float2(*reinterpret_cast<const __half2*>(&bits.y));
+  v[0] = low.x;
+  v[1] = low.y;
+  v[2] = high.x;
+  v[3] = high.y;
 }
 
 // A stream's running softmax. Scores of four tokens by four heads are dealt to the stream's lanes,
@@ -188,7 +190,7 @@ struct Running {
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
       float key[4];
-      unpack_bf16(keys[t], key);
+      unpack_halves(keys[t], key);
 #pragma unroll
       for (int h = 0; h < kHeadsPerItem; ++h) {
         float dot = query[h][0] * key[0];
@@ -224,7 +226,7 @@ struct Running {
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
       float value[4];
-      unpack_bf16(values[t], value);
+      unpack_halves(values[t], value);
 #pragma unroll
       for (int h = 0; h < kHeadsPerItem; ++h) {
         const float w = __shfl_sync(~0U, weight, base + t * kTokenBit + h * kHeadBit);
@@ -366,9 +368,9 @@ __device__ __forceinline__ void attention(const Args& a, const Phase& p, RingPla
     named_barrier<kConsumers>();  // nobody multiplies by the staged activations any more
     store_heads<kHeadDim>(a, p, head, warp, lane);
     named_barrier<kConsumers>();
-    if (thread == 0) shared_state().multiplying = 1;
+    if (thread == 0) set_hint(shared_state().multiplying, 1);
     attend<kHeadDim>(a, place, warp, lane);
-    if (thread == 0) shared_state().multiplying = 0;
+    if (thread == 0) set_hint(shared_state().multiplying, 0);
     named_barrier<kConsumers>();
   }
   store_attended<kHeadDim>(a, p, thread);

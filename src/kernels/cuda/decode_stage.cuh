@@ -21,11 +21,11 @@ __device__ __forceinline__ Terms terms_of(float x0, float x1, float scale) {
   x0 *= scale;
   x1 *= scale;
   t.high = floats_to_e4m3x2(x0, x1);
-  float2 back = e4m3x2_to_floats(t.high);
+  float2 back = e4m3_pair(t.high);
   x0 = (x0 - back.x) * 32.0F;
   x1 = (x1 - back.y) * 32.0F;
   t.middle = floats_to_e4m3x2(x0, x1);
-  back = e4m3x2_to_floats(t.middle);
+  back = e4m3_pair(t.middle);
   t.low = floats_to_e4m3x2((x0 - back.x) * 32.0F, (x1 - back.y) * 32.0F);
   return t;
 }

@@ -52,8 +52,8 @@ struct Producer {
   // The next slot, once its last bytes are used.
   __device__ __forceinline__ void acquire(int bytes) {
     mbarrier_wait(shared_address(shared_state().empty + slot), parity);
-    const volatile std::uint32_t& multiplying = shared_state().multiplying;
-    while (issued - arrived >= (multiplying != 0 ? kInFlightMultiplying : kInFlightWaiting)) {
+    std::uint32_t& multiplying = shared_state().multiplying;
+    while (issued - arrived >= (hint(multiplying) != 0 ? kInFlightMultiplying : kInFlightWaiting)) {
       wait_arrived();
     }
     mbarrier_expect(shared_address(shared_state().full + slot), bytes);
@@ -151,7 +151,7 @@ __device__ __forceinline__ void multiply_chunk(const std::uint8_t* bytes, std::u
   float sum_low = 0, sum_high = 0;
   // Columns 2t, 2t + 1 and 8 + 2t: the three terms of this lane's block.
   const auto add_unit = [&](int u, std::uint32_t scale_pair) {
-    const float2 scale = e4m3x2_to_floats(scale_pair);
+    const float2 scale = e4m3_pair(scale_pair);
     const float row_low = fmaf(c[u][4], 0x1p-10F, fmaf(c[u][1], 0x1p-5F, c[u][0]));
     const float row_high = fmaf(c[u][6], 0x1p-10F, fmaf(c[u][3], 0x1p-5F, c[u][2]));
     sum_low = fmaf(row_low, scale.x, sum_low);
@@ -339,10 +339,10 @@ __device__ __forceinline__ void multiply_phase(const Consumer& c, const Phase& p
     if (thread < kPassTiles * 4) shared_state().arrived[thread / 4][thread % 4] = 0;
     fence_proxy_async();
     named_barrier<kConsumers>();
-    if (thread == 0) shared_state().multiplying = 1;
+    if (thread == 0) set_hint(shared_state().multiplying, 1);
     if (whole_stream) pass.factor = inverse_rms(c.a);
     multiply(c, pass, place, best);
-    if (thread == 0) shared_state().multiplying = 0;
+    if (thread == 0) set_hint(shared_state().multiplying, 0);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "e4m3_pair.cuh"
 #include "stream_word.cuh"
 
 // The PTX of Hopper (sm_90a) that the decode step uses: mbarriers, bulk copies, FP8 wgmma. Names
@@ -97,6 +98,23 @@ template <int kPending>
 __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
+// A word of shared memory that warps tell each other something by, which says nothing of other
+// words; atomic, for no barrier lies between.
+__device__ __forceinline__ void set_hint(std::uint32_t& word, std::uint32_t value) {
+  asm volatile("{.reg .b32 old; atom.relaxed.cta.shared::cta.exch.b32 old,[%0],%1;}"
+               :
+               : "r"(shared_address(&word)), "r"(value)
+               : "memory");
+}
+__device__ __forceinline__ std::uint32_t hint(std::uint32_t& word) {
+  std::uint32_t value;
+  asm volatile("atom.relaxed.cta.shared::cta.or.b32 %0,[%1],0;"
+               : "=r"(value)
+               : "r"(shared_address(&word))
+               : "memory");
+  return value;
+}
+
 // c [64 x 16] = a [64 x 32] b [32 x 16]: a from registers, b by descriptor, E4M3 both. Nothing
 // reads c, and the constraints say so: as inputs its registers would be live through the whole
 // kernel.
@@ -131,12 +149,6 @@ __device__ __forceinline__ void unpack_stream_word(std::uint32_t word, std::uint
   asm("lop3.b32 %0,%1,%2,%3,0x28;" : "=r"(high) : "r"(word << 2), "r"(word >> 2), "n"(kCodeBits));
 }
 
-// Two E4M3 numbers in the low 16 bits, exactly.
-__device__ __forceinline__ float2 e4m3x2_to_floats(std::uint32_t pair) {
-  std::uint32_t halves;
-  asm("{.reg .b16 t; cvt.u16.u32 t,%1; cvt.rn.f16x2.e4m3x2 %0,t;}" : "=r"(halves) : "r"(pair));
-  return __half22float2(*reinterpret_cast<const __half2*>(&halves));
-}
 // To nearest, saturating; `first` in the low byte. NaN stays NaN.
 __device__ __forceinline__ std::uint32_t floats_to_e4m3x2(float first, float second) {
   std::uint16_t pair;

@@ -1,7 +1,6 @@
-#include <cuda_fp16.h>
-
 #include <climits>
 
+#include "e2m1_word.cuh"
 #include "qwen3fp4/kernels/cuda/linear.h"
 #include "qwen3fp4/kernels/fp4.h"
 
@@ -21,20 +20,6 @@ __device__ float warp_sum(float value) {
     value += __shfl_xor_sync(0xFFFFFFFFU, value, offset);
   }
   return value;
-}
-
-// E2M1 codes 0..7 of a word as fp16 numbers of 2^-14 their value: exponent and mantissa keep their
-// places beside each other, so that placing the bits is all it takes, subnormals included.
-__device__ void unpack_e2m1(unsigned word, float (&values)[8]) {
-#pragma unroll
-  for (unsigned pair = 0; pair < 4; ++pair) {
-    // Codes `pair` and `pair + 4` into the two halves of a register.
-    const unsigned codes = word >> (4 * pair) & 0x000F000FU;
-    const unsigned bits = (codes & 0x00070007U) << 9 | (codes & 0x00080008U) << 12;
-    const float2 two = __half22float2(*reinterpret_cast<const __half2*>(&bits));
-    values[pair] = two.x;
-    values[pair + 4] = two.y;
-  }
 }
 
 // sum of 8 products in one fixed order
@@ -61,8 +46,7 @@ struct Nvfp4Words {
   __device__ void unpack(unsigned word, float (&values)[kWordCols]) const {
     unpack_e2m1(word, values);
   }
-  // 2^14 undoes the place of the codes' bits.
-  __device__ float finish(float sum) const { return sum * 0x1p14F * w.global_scale; }
+  __device__ float finish(float sum) const { return sum * kE2m1WordScale * w.global_scale; }
 };
 
 struct Nf4Words {

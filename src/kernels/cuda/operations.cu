@@ -1,6 +1,7 @@
 #include <climits>
 #include <cstdint>
 
+#include "narrow.cuh"
 #include "qwen3fp4/kernels/cuda/operations.h"
 
 namespace qf::cuda {
@@ -9,11 +10,24 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 
-__device__ float block_sum(float value) {
-  __shared__ float of_warp[kWarps];
+__device__ float squared(const float4& v, float sum) {
+  return fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
+}
+__device__ float4 scaled(const float4& v, float factor, const float4& weight) {
+  return make_float4(v.x * factor * weight.x, v.y * factor * weight.y, v.z * factor * weight.z,
+                     v.w * factor * weight.w);
+}
+
+__device__ float warp_sum(float value) {
   for (int offset = 16; offset > 0; offset /= 2) {
     value += __shfl_xor_sync(0xFFFFFFFFU, value, offset);
   }
+  return value;
+}
+
+__device__ float block_sum(float value) {
+  __shared__ float of_warp[kWarps];
+  value = warp_sum(value);
   if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
   __syncthreads();
   float sum = 0;
@@ -21,74 +35,129 @@ __device__ float block_sum(float value) {
   return sum;
 }
 
-__global__ void rms_norm_kernel(const float* x, const float* weight, float eps, std::int64_t cols,
-                                float* y) {
+// A row a block; cols a multiple of 4.
+template <class In, class Out>
+__global__ void rms_norm_kernel(const In* x, const float* weight, float eps, std::int64_t cols,
+                                Out* y) {
   const std::int64_t row = std::int64_t{blockIdx.x} * cols;
   float squares = 0;
-  for (std::int64_t c = threadIdx.x; c < cols; c += kThreads) {
-    squares = fmaf(x[row + c], x[row + c], squares);
+  for (std::int64_t c = 4 * threadIdx.x; c < cols; c += 4 * kThreads) {
+    squares = squared(load4(x + row + c), squares);
   }
   const float mean = block_sum(squares) / static_cast<float>(cols);
   const float factor = 1.0F / sqrtf(mean + eps);
-  for (std::int64_t c = threadIdx.x; c < cols; c += kThreads) {
-    y[row + c] = x[row + c] * factor * weight[c];
+  for (std::int64_t c = 4 * threadIdx.x; c < cols; c += 4 * kThreads) {
+    store4(y + row + c, scaled(load4(x + row + c), factor, load4(weight + c)));
   }
 }
 
-// Rows of few columns, such as heads: a warp each.
-__global__ void rms_norm_rows_kernel(const float* x, const float* weight, float eps,
-                                     std::int64_t rows, int cols, float* y) {
+// Heads: kHeads rows of up to 128 columns a warp, all read before the first is written.
+constexpr int kHeads = 4;
+template <class In, class Out>
+__global__ void rms_norm_heads_kernel(const In* x, const float* weight, float eps,
+                                      std::int64_t rows, int cols, Out* y) {
+  const std::int64_t first = (std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32) * kHeads;
+  const int column = 4 * static_cast<int>(threadIdx.x % 32);
+  const bool mine = column < cols;
+  const float4 zero = make_float4(0, 0, 0, 0);
+  const float4 w = mine ? load4(weight + column) : zero;
+  float4 values[kHeads];
+#pragma unroll
+  for (int i = 0; i < kHeads; ++i) {
+    const bool there = mine && first + i < rows;
+    values[i] = there ? load4(x + (first + i) * cols + column) : zero;
+  }
+#pragma unroll
+  for (int i = 0; i < kHeads; ++i) {
+    const float mean = warp_sum(squared(values[i], 0)) / static_cast<float>(cols);
+    const float factor = 1.0F / sqrtf(mean + eps);
+    if (mine && first + i < rows) {
+      store4(y + (first + i) * cols + column, scaled(values[i], factor, w));
+    }
+  }
+}
+
+// A row a warp, a value at a time: for columns that are no multiple of 4.
+template <class In, class Out>
+__global__ void rms_norm_odd_kernel(const In* x, const float* weight, float eps, std::int64_t rows,
+                                    std::int64_t cols, Out* y) {
   const std::int64_t row = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   if (row >= rows) return;
-  const int lane = static_cast<int>(threadIdx.x % 32);
   x += row * cols;
   y += row * cols;
   float squares = 0;
-  for (int c = lane; c < cols; c += 32) squares = fmaf(x[c], x[c], squares);
-  for (int offset = 16; offset > 0; offset /= 2) {
-    squares += __shfl_xor_sync(0xFFFFFFFFU, squares, offset);
+  for (std::int64_t c = threadIdx.x % 32; c < cols; c += 32) {
+    squares = fmaf(load(x + c), load(x + c), squares);
   }
-  const float factor = 1.0F / sqrtf(squares / static_cast<float>(cols) + eps);
-  for (int c = lane; c < cols; c += 32) y[c] = x[c] * factor * weight[c];
+  const float factor = 1.0F / sqrtf(warp_sum(squares) / static_cast<float>(cols) + eps);
+  for (std::int64_t c = threadIdx.x % 32; c < cols; c += 32) {
+    store(y + c, load(x + c) * factor * weight[c]);
+  }
 }
 
-// A pair of features a thread; a block row of the grid a token.
-__global__ void rope_kernel(const float* x, const float* cos, const float* sin, int heads, int half,
-                            float* y) {
+// A pair of features a thread; a block of the grid a token.
+template <class T>
+__global__ void rope_kernel(const T* x, const float* cos, const float* sin, int heads, int half,
+                            T* y) {
   const std::int64_t token = blockIdx.x;
   const float* const c = cos + token * 2 * half;
   const float* const s = sin + token * 2 * half;
   for (int pair = static_cast<int>(threadIdx.x); pair < heads * half; pair += kThreads) {
     const int feature = pair % half;
     const std::int64_t at = (token * heads + pair / half) * 2 * half + feature;
-    const float first = x[at];
-    const float second = x[at + half];
-    y[at] = first * c[feature] + -second * s[feature];
-    y[at + half] = second * c[feature + half] + first * s[feature + half];
+    const float first = load(x + at);
+    const float second = load(x + at + half);
+    store(y + at, first * c[feature] + -second * s[feature]);
+    store(y + at + half, second * c[feature + half] + first * s[feature + half]);
   }
 }
 
-__device__ float gated(float gate, float up) { return gate / (1.0F + expf(-gate)) * up; }
+__device__ float4 turned(const float4& x, const float4& other, const float4& c, const float4& s) {
+  return make_float4(x.x * c.x + other.x * s.x, x.y * c.y + other.y * s.y,
+                     x.z * c.z + other.z * s.z, x.w * c.w + other.w * s.w);
+}
 
-// Four values a thread where whole float4 lie there, the rest by the last threads.
-template <class Operation>
-__global__ void elementwise_kernel(const float* a, const float* b, std::int64_t count, float* y,
+// The same, four pairs a thread; half a multiple of 4.
+template <class T>
+__global__ void rope_quads_kernel(const T* x, const float* cos, const float* sin, int heads,
+                                  int half, T* y) {
+  const std::int64_t token = blockIdx.x;
+  const float* const c = cos + token * 2 * half;
+  const float* const s = sin + token * 2 * half;
+  const int quads = half / 4;
+  for (int quad = static_cast<int>(threadIdx.x); quad < heads * quads; quad += kThreads) {
+    const int feature = quad % quads * 4;
+    const std::int64_t at = (token * heads + quad / quads) * 2 * half + feature;
+    const float4 first = load4(x + at);
+    const float4 second = load4(x + at + half);
+    const float4 minus = make_float4(-second.x, -second.y, -second.z, -second.w);
+    store4(y + at, turned(first, minus, load4(c + feature), load4(s + feature)));
+    store4(y + at + half,
+           turned(second, first, load4(c + feature + half), load4(s + feature + half)));
+  }
+}
+
+// Four values a thread where whole quads lie there, the rest by the last threads.
+template <class A, class B, class Out, class Operation>
+__global__ void elementwise_kernel(const A* a, const B* b, std::int64_t count, Out* y,
                                    Operation operation) {
   const std::int64_t quads = count / 4;
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i < quads) {
-    const float4 u = reinterpret_cast<const float4*>(a)[i];
-    const float4 v = reinterpret_cast<const float4*>(b)[i];
-    reinterpret_cast<float4*>(y)[i] = make_float4(operation(u.x, v.x), operation(u.y, v.y),
-                                                  operation(u.z, v.z), operation(u.w, v.w));
+    const float4 u = load4(a + 4 * i);
+    const float4 v = load4(b + 4 * i);
+    store4(y + 4 * i, make_float4(operation(u.x, v.x), operation(u.y, v.y), operation(u.z, v.z),
+                                  operation(u.w, v.w)));
   } else if (i < quads + count % 4) {
     const std::int64_t at = 4 * quads + (i - quads);
-    y[at] = operation(a[at], b[at]);
+    store(y + at, operation(load(a + at), load(b + at)));
   }
 }
 
 struct Gated {
-  __device__ float operator()(float gate, float up) const { return gated(gate, up); }
+  __device__ float operator()(float gate, float up) const {
+    return gate / (1.0F + expf(-gate)) * up;
+  }
 };
 struct Sum {
   __device__ float operator()(float a, float b) const { return a + b; }
@@ -104,33 +173,46 @@ unsigned grid_for(std::int64_t count) {
 
 }  // namespace
 
-cudaError_t rms_norm(const float* x, const float* weight, float eps, std::int64_t rows,
-                     std::int64_t cols, float* y, cudaStream_t stream) {
+template <class In, class T>
+cudaError_t rms_norm(const In* x, const float* weight, float eps, const NormShape& shape, T* y,
+                     cudaStream_t stream) {
+  const auto [rows, cols] = shape;
   if (rows <= 0 || rows > INT_MAX || cols <= 0) return cudaErrorInvalidValue;
-  constexpr std::int64_t kFewCols = 512;
-  if (cols <= kFewCols) {
+  constexpr std::int64_t kHeadCols = 128;
+  if (cols % 4 != 0 || misaligned(x) || misaligned(y) || misaligned(weight)) {
     const auto grid = static_cast<unsigned>((rows + kWarps - 1) / kWarps);
-    rms_norm_rows_kernel<<<grid, kThreads, 0, stream>>>(x, weight, eps, rows,
-                                                        static_cast<int>(cols), y);
+    rms_norm_odd_kernel<<<grid, kThreads, 0, stream>>>(x, weight, eps, rows, cols, y);
+  } else if (cols <= kHeadCols) {
+    constexpr int kBlockRows = kWarps * kHeads;
+    const auto grid = static_cast<unsigned>((rows + kBlockRows - 1) / kBlockRows);
+    rms_norm_heads_kernel<<<grid, kThreads, 0, stream>>>(x, weight, eps, rows,
+                                                         static_cast<int>(cols), y);
   } else {
     rms_norm_kernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(x, weight, eps, cols, y);
   }
   return cudaGetLastError();
 }
 
-cudaError_t apply_rope(const float* x, const float* cos, const float* sin, const RopeShape& shape,
-                       float* y, cudaStream_t stream) {
+template <class T>
+cudaError_t apply_rope(const T* x, const float* cos, const float* sin, const RopeShape& shape, T* y,
+                       cudaStream_t stream) {
   if (shape.tokens <= 0 || shape.tokens > INT_MAX || shape.heads <= 0 || shape.head_dim <= 0 ||
       shape.head_dim % 2 != 0 || shape.heads > INT_MAX / shape.head_dim) {
     return cudaErrorInvalidValue;
   }
-  rope_kernel<<<static_cast<unsigned>(shape.tokens), kThreads, 0, stream>>>(
-      x, cos, sin, static_cast<int>(shape.heads), static_cast<int>(shape.head_dim / 2), y);
+  const auto grid = static_cast<unsigned>(shape.tokens);
+  const auto heads = static_cast<int>(shape.heads);
+  const auto half = static_cast<int>(shape.head_dim / 2);
+  if (half % 4 != 0 || misaligned(x) || misaligned(y) || misaligned(cos) || misaligned(sin)) {
+    rope_kernel<<<grid, kThreads, 0, stream>>>(x, cos, sin, heads, half, y);
+  } else {
+    rope_quads_kernel<<<grid, kThreads, 0, stream>>>(x, cos, sin, heads, half, y);
+  }
   return cudaGetLastError();
 }
 
-cudaError_t swiglu(const float* gate, const float* up, std::int64_t count, float* y,
-                   cudaStream_t stream) {
+template <class T>
+cudaError_t swiglu(const T* gate, const T* up, std::int64_t count, T* y, cudaStream_t stream) {
   const unsigned grid = grid_for(count / 4 + count % 4);
   if (grid == 0 || misaligned(gate) || misaligned(up) || misaligned(y)) {
     return cudaErrorInvalidValue;
@@ -139,11 +221,30 @@ cudaError_t swiglu(const float* gate, const float* up, std::int64_t count, float
   return cudaGetLastError();
 }
 
-cudaError_t add(const float* a, const float* b, std::int64_t count, float* y, cudaStream_t stream) {
+template <class T>
+cudaError_t add(const float* a, const T* b, std::int64_t count, float* y, cudaStream_t stream) {
   const unsigned grid = grid_for(count / 4 + count % 4);
   if (grid == 0 || misaligned(a) || misaligned(b) || misaligned(y)) return cudaErrorInvalidValue;
   elementwise_kernel<<<grid, kThreads, 0, stream>>>(a, b, count, y, Sum{});
   return cudaGetLastError();
 }
+
+#define QF_INSTANTIATE_NORM(In, T) \
+  template cudaError_t rms_norm(const In*, const float*, float, const NormShape&, T*, cudaStream_t)
+#define QF_INSTANTIATE(T)                                                                     \
+  template cudaError_t apply_rope(const T*, const float*, const float*, const RopeShape&, T*, \
+                                  cudaStream_t);                                              \
+  template cudaError_t swiglu(const T*, const T*, std::int64_t, T*, cudaStream_t);            \
+  template cudaError_t add(const float*, const T*, std::int64_t, float*, cudaStream_t)
+QF_INSTANTIATE_NORM(float, float);
+QF_INSTANTIATE_NORM(float, __half);
+QF_INSTANTIATE_NORM(float, __nv_bfloat16);
+QF_INSTANTIATE_NORM(__half, __half);
+QF_INSTANTIATE_NORM(__nv_bfloat16, __nv_bfloat16);
+QF_INSTANTIATE(float);
+QF_INSTANTIATE(__half);
+QF_INSTANTIATE(__nv_bfloat16);
+#undef QF_INSTANTIATE_NORM
+#undef QF_INSTANTIATE
 
 }  // namespace qf::cuda

@@ -1,5 +1,7 @@
 #include <climits>
 
+#include "e4m3_pair.cuh"
+#include "narrow.cuh"
 #include "qwen3fp4/kernels/cuda/stream_layout.h"
 #include "qwen3fp4/kernels/fp4.h"
 #include "stream_word.cuh"
@@ -62,40 +64,14 @@ __global__ void pack_kernel(Nvfp4View w, std::int64_t col_chunks, std::int64_t l
   out[kScaleOffset + p.lane * 8 + 2 * p.unit + 1] = scale_at(w, p.row + 8, block);
 }
 
-__device__ void store4(float* out, const float (&v)[4]) {
-  *reinterpret_cast<float4*>(out) = make_float4(v[0], v[1], v[2], v[3]);
-}
-__device__ void store4(__nv_bfloat16* out, const float (&v)[4]) {
-  __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(v[0], v[1]), __floats2bfloat162_rn(v[2], v[3])};
-  *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pairs);
-}
-
-__device__ void store4(__half* out, const float (&v)[4]) {
-  __half2 pairs[2] = {__floats2half2_rn(v[0], v[1]), __floats2half2_rn(v[2], v[3])};
-  *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pairs);
-}
-
-// Two E4M3 numbers in the low 16 bits, exactly.
-__device__ float2 e4m3_pair(std::uint32_t pair) {
-#if __CUDA_ARCH__ >= 890
-  std::uint32_t halves;
-  asm("{.reg .b16 t; cvt.u16.u32 t,%1; cvt.rn.f16x2.e4m3x2 %0,t;}" : "=r"(halves) : "r"(pair));
-  return __half22float2(*reinterpret_cast<const __half2*>(&halves));
-#else
-  return make_float2(e4m3_to_float(static_cast<std::uint8_t>(pair)),
-                     e4m3_to_float(static_cast<std::uint8_t>(pair >> 8)));
-#endif
-}
-
 // Four columns of one row. The codes are E4M3 numbers of 2^-6 their value: an exact factor.
 template <class Out>
 __device__ void write4(std::uint32_t codes, float scale, float global_scale, Out* out) {
   const float2 low = e4m3_pair(codes & 0xFFFFU);
   const float2 high = e4m3_pair(codes >> 16);
-  const float values[4] = {
-      low.x * 64.0F * scale * global_scale, low.y * 64.0F * scale * global_scale,
-      high.x * 64.0F * scale * global_scale, high.y * 64.0F * scale * global_scale};
-  store4(out, values);
+  store4(out,
+         make_float4(low.x * 64.0F * scale * global_scale, low.y * 64.0F * scale * global_scale,
+                     high.x * 64.0F * scale * global_scale, high.y * 64.0F * scale * global_scale));
 }
 
 template <class Out>
@@ -135,8 +111,23 @@ __global__ void dequantize_kernel(StreamView w, StreamRows rows, std::int64_t fi
 
 bool misaligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0; }
 
+}  // namespace
+
+cudaError_t pack_stream(const Nvfp4View& w, std::uint8_t* chunks, cudaStream_t stream) {
+  if (w.rows <= 0 || w.cols <= 0 || w.cols % kNvfp4Block != 0 || w.scales_e4m3 == nullptr ||
+      misaligned(chunks)) {
+    return cudaErrorInvalidValue;
+  }
+  const std::int64_t col_chunks = stream_col_chunks(w.cols);
+  const std::int64_t lanes = stream_row_tiles(w.rows) * col_chunks * 512;
+  const std::int64_t grid = (lanes + kThreads - 1) / kThreads;
+  if (grid > INT_MAX) return cudaErrorInvalidValue;
+  pack_kernel<<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(w, col_chunks, lanes, chunks);
+  return cudaGetLastError();
+}
+
 template <class Out>
-cudaError_t launch_dequantize(const StreamView& w, const StreamRows& rows, Out* out,
+cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, Out* out,
                               cudaStream_t stream) {
   if (w.rows <= 0 || w.cols <= 0 || w.cols % kNvfp4Block != 0 || rows.first < 0 ||
       rows.count <= 0 || rows.count > w.rows - rows.first || w.chunks == nullptr ||
@@ -154,34 +145,9 @@ cudaError_t launch_dequantize(const StreamView& w, const StreamRows& rows, Out* 
   return cudaGetLastError();
 }
 
-}  // namespace
-
-cudaError_t pack_stream(const Nvfp4View& w, std::uint8_t* chunks, cudaStream_t stream) {
-  if (w.rows <= 0 || w.cols <= 0 || w.cols % kNvfp4Block != 0 || w.scales_e4m3 == nullptr ||
-      misaligned(chunks)) {
-    return cudaErrorInvalidValue;
-  }
-  const std::int64_t col_chunks = stream_col_chunks(w.cols);
-  const std::int64_t lanes = stream_row_tiles(w.rows) * col_chunks * 512;
-  const std::int64_t grid = (lanes + kThreads - 1) / kThreads;
-  if (grid > INT_MAX) return cudaErrorInvalidValue;
-  pack_kernel<<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(w, col_chunks, lanes, chunks);
-  return cudaGetLastError();
-}
-
-cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, float* out,
-                              cudaStream_t stream) {
-  return launch_dequantize(w, rows, out, stream);
-}
-
-cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, __nv_bfloat16* out,
-                              cudaStream_t stream) {
-  return launch_dequantize(w, rows, out, stream);
-}
-
-cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, __half* out,
-                              cudaStream_t stream) {
-  return launch_dequantize(w, rows, out, stream);
-}
+template cudaError_t dequantize_stream(const StreamView&, const StreamRows&, float*, cudaStream_t);
+template cudaError_t dequantize_stream(const StreamView&, const StreamRows&, __half*, cudaStream_t);
+template cudaError_t dequantize_stream(const StreamView&, const StreamRows&, __nv_bfloat16*,
+                                       cudaStream_t);
 
 }  // namespace qf::cuda

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
@@ -48,8 +49,8 @@ struct DecodeModel {
   DecodeMatrix lm_head;               // [vocab, hidden]
   const float* rope_cos;              // [context, head_dim / 2]
   const float* rope_sin;              // [context, head_dim / 2]
-  __nv_bfloat16* keys;                // [layers, kv_heads, context, head_dim]
-  __nv_bfloat16* values;              // [layers, kv_heads, context, head_dim]
+  __half* keys;                       // [layers, kv_heads, context, head_dim]
+  __half* values;                     // [layers, kv_heads, context, head_dim]
   std::int64_t context;
   DecodeLayer layer[kDecodeMaxLayers];
 };

@@ -49,17 +49,14 @@ struct StreamView {
   float global_scale;
   std::int64_t rows, cols;
 };
-// Rows first .. first + count - 1 into `out` [count, w.cols], by the formula of Nvfp4View: f32 the
-// bits of dequantize_nvfp4, bf16 and fp16 the nearest to them (with a global_scale of 1 the very
-// numbers: at most 6 significant bits, from 2^-10 to 2688).
 struct StreamRows {
   std::int64_t first, count;
 };
-[[nodiscard]] cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, float* out,
+// Rows first .. first + count - 1 into `out` [count, w.cols] of float, __half or __nv_bfloat16, by
+// the formula of Nvfp4View: f32 the bits of dequantize_nvfp4, the others the nearest to them (with
+// a global_scale of 1 the very numbers: at most 6 significant bits, from 2^-10 to 2688).
+template <class Out>
+[[nodiscard]] cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, Out* out,
                                             cudaStream_t stream);
-[[nodiscard]] cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows,
-                                            __nv_bfloat16* out, cudaStream_t stream);
-[[nodiscard]] cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows,
-                                            __half* out, cudaStream_t stream);
 
 }  // namespace qf::cuda
