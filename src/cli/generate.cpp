@@ -81,7 +81,7 @@ void bind_limits(CLI::App& command, GenerateCommand& options) {
   add_choice(command, "--use-kvc", generator.use_kv_cache, {{"true", true}, {"false", false}},
              "false: run the whole sequence again for every token, for comparison");
   add_choice(command, "--fused", generator.fused, {{"true", true}, {"false", false}},
-             "Decode in one kernel a token where device and model have one");
+             "Decode in one launch a token where device and model have one");
   add_choice(command, "--prefill", generator.prefill,
              {{"whole", PrefillMode::kWhole}, {"token", PrefillMode::kToken}},
              "Run the prompt whole, or token by token");

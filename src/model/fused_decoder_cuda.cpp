@@ -8,41 +8,19 @@
 #include <thread>
 #include <utility>
 
+#include "cuda_support.h"
+#include "graph_decoder.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/kernels/cuda/decode_step.h"
 #include "qwen3fp4/model/fused_decoder.h"
 #include "qwen3fp4/model/rope.h"
+#include "token_chooser.h"
 
 namespace qf {
 namespace {
 
 // Half a second at a GPU's clock: a step takes a hundredth of that.
 constexpr std::int64_t kSpinLimitCycles = 1'000'000'000;
-
-void check(cudaError_t status, std::string_view what) {
-  if (status == cudaSuccess) return;
-  fail(status == cudaErrorMemoryAllocation ? ExitCode::kOutOfMemory : ExitCode::kUnreadable,
-       "CUDA: {}: {}", what, cudaGetErrorString(status));
-}
-
-// Memory of the host that the device writes.
-template <class T>
-class Pinned {
- public:
-  explicit Pinned(std::size_t count) {
-    void* data = nullptr;
-    check(cudaHostAlloc(&data, count * sizeof(T), cudaHostAllocMapped), "pinned memory");
-    data_ = static_cast<T*>(data);
-    std::fill(data_, data_ + count, T{});
-  }
-  Pinned(const Pinned&) = delete;
-  Pinned& operator=(const Pinned&) = delete;
-  ~Pinned() { (void)cudaFreeHost(data_); }
-  [[nodiscard]] T* get() const { return data_; }
-
- private:
-  T* data_ = nullptr;
-};
 
 cuda::DecodeMatrix matrix(const WeightMatrix& weight) {
   return {weight.codes().const_data_ptr<std::uint8_t>(), weight.global_scale()};
@@ -52,15 +30,10 @@ const float* norm_data(const at::Tensor& norm) {
   return norm.defined() ? norm.const_data_ptr<float>() : nullptr;
 }
 
-template <class T>
-T* device_data(const at::Tensor& t) {
-  return reinterpret_cast<T*>(t.data_ptr());
-}
-
 // Why the kernel cannot run this model, or nothing.
 std::string obstacle(const Qwen3Model& model, const KvCache& cache) {
   if (!model.backend().device().is_cuda()) return "the backend is not cuda";
-  if (cache.keys().scalar_type() != at::kBFloat16) return "keys and values are not cached in bf16";
+  if (cache.keys().scalar_type() != at::kHalf) return "keys and values are not cached in fp16";
   if (model.layers().size() > static_cast<std::size_t>(cuda::kDecodeMaxLayers)) {
     return fmt::format("the model has more than {} layers", cuda::kDecodeMaxLayers);
   }
@@ -99,8 +72,8 @@ cuda::DecodeModel decode_model(const Qwen3Model& model, const KvCache& cache,
   m.lm_head = matrix(model.lm_head());
   m.rope_cos = norm_data(cos_SE);
   m.rope_sin = norm_data(sin_SE);
-  m.keys = device_data<__nv_bfloat16>(cache.keys());
-  m.values = device_data<__nv_bfloat16>(cache.values());
+  m.keys = device_data<__half>(cache.keys());
+  m.values = device_data<__half>(cache.values());
   m.context = cache.context();
   for (std::size_t i = 0; i < model.layers().size(); ++i) {
     const DecoderLayer& layer = model.layers()[i];
@@ -122,7 +95,10 @@ cuda::DecodeModel decode_model(const Qwen3Model& model, const KvCache& cache,
 class CudaFusedDecoder final : public FusedDecoder {
  public:
   CudaFusedDecoder(const Qwen3Model& model, KvCache& cache, const std::vector<bool>& allowed)
-      : cache_(cache), reports_(2) {
+      : cache_(cache),
+        chooser_(allowed, cache.context(), model.backend().device()),
+        reports_(2),
+        done_{make_event(), make_event()} {
     const ModelConfig& config = model.config();
     const auto device = model.backend().device();
     const auto tables = rope_tables(config, rope_inverse_frequencies(config), 0, cache.context());
@@ -132,12 +108,7 @@ class CudaFusedDecoder final : public FusedDecoder {
     cos_ = half(tables.first);
     sin_ = half(tables.second);
     model_ = decode_model(model, cache, cos_, sin_);
-    auto mask = at::zeros({(config.vocab_size + 31) / 32}, at::kInt);
-    auto* const words = reinterpret_cast<std::uint32_t*>(mask.mutable_data_ptr<std::int32_t>());
-    for (std::size_t id = 0; id < allowed.size(); ++id) {
-      if (allowed[id]) words[id / 32] |= 1U << (id % 32);
-    }
-    allowed_ = mask.to(device);
+    allowed_ = device_id_set(allowed, device);
     logits_ = at::empty({2, 1, config.vocab_size}, at::device(device).dtype(at::kFloat));
     tokens_ = at::zeros({2}, at::device(device).dtype(at::kInt));
     status_ = at::zeros({4}, at::device(device).dtype(at::kInt));
@@ -152,6 +123,14 @@ class CudaFusedDecoder final : public FusedDecoder {
     return status;
   }
 
+  [[nodiscard]] std::string_view description() const override { return "one kernel a token"; }
+
+  void begin_sampling(const SampleRule& rule, std::span<const double> draws,
+                      std::span<const std::int64_t> repeated) override {
+    chooser_.begin(rule, draws, repeated);
+    ahead_ = false;
+  }
+
   [[nodiscard]] Result step(std::int64_t token, bool ahead) override {
     const std::int64_t position = cache_.length();
     cache_.check_room(1);
@@ -162,7 +141,9 @@ class CudaFusedDecoder final : public FusedDecoder {
     const std::uint32_t number = next_number_ - 1;
     ahead_ = ahead && position + 1 < cache_.context();
     // The step's own choice, where the device leaves it.
-    if (ahead_) launch(position + 1, device_data<const std::uint32_t>(status_));
+    if (ahead_) {
+      launch(position + 1, greedy() ? device_data<const std::uint32_t>(status_) : chooser_.token());
+    }
     const cuda::DecodeReport report = wait_for(number);
     if (report.hung != 0) {
       fail(ExitCode::kUnreadable,
@@ -170,15 +151,25 @@ class CudaFusedDecoder final : public FusedDecoder {
            report.hung - 1, 5 * model_.layers + 1);
     }
     cache_.advance(1);
-    ahead_position_ = position + 1;
-    ahead_token_ = report.token;
     shown_ = number % 2;
-    return {static_cast<std::int64_t>(report.token), report.non_finite == 0};
+    Result result{static_cast<std::int64_t>(report.token), report.non_finite == 0, 0};
+    if (!greedy()) {
+      check_cuda(cudaEventSynchronize(done_[number % 2].get()), "choice of a token");
+      const cuda::SampleState chosen = chooser_.report(number % 2);
+      result.token = static_cast<std::int64_t>(chosen.token);
+      result.finite = result.finite && chosen.status == SampleStatus::kChosen;
+      result.draws_used = chosen.draws_used;
+    }
+    ahead_position_ = position + 1;
+    ahead_token_ = result.token;
+    return result;
   }
 
   [[nodiscard]] at::Tensor logits() const override { return logits_[shown_]; }
 
  private:
+  // The kernel's own choice is enough.
+  [[nodiscard]] bool greedy() const { return chooser_.rule() == kGreedyRule; }
   void set_token(std::int64_t token) { tokens_.fill_(static_cast<std::int32_t>(token)); }
 
   void launch(std::int64_t position, const std::uint32_t* token) {
@@ -193,8 +184,10 @@ class CudaFusedDecoder final : public FusedDecoder {
     step.workspace = workspace_.mutable_data_ptr<std::uint8_t>();
     step.number = next_number_++;
     step.spin_limit_cycles = kSpinLimitCycles;
-    check(cuda::decode_step(model_, plan_, step, c10::cuda::getCurrentCUDAStream().stream()),
-          "decode step");
+    check_cuda(cuda::decode_step(model_, plan_, step, current_stream()), "decode step");
+    if (greedy()) return;
+    chooser_.choose(step.logits, slot, current_stream());
+    check_cuda(cudaEventRecord(done_[slot].get(), current_stream()), "choice of a token");
   }
 
   // The report of a step, which the device writes while the host watches.
@@ -203,14 +196,15 @@ class CudaFusedDecoder final : public FusedDecoder {
     for (std::int64_t reads = 1; report->done != number + 1; ++reads) {
       // A kernel that failed writes nothing more.
       if (reads % 4096 == 0) {
-        const cudaError_t status = cudaStreamQuery(c10::cuda::getCurrentCUDAStream().stream());
-        if (status != cudaSuccess && status != cudaErrorNotReady) check(status, "decode step");
+        const cudaError_t status = cudaStreamQuery(current_stream());
+        if (status != cudaSuccess && status != cudaErrorNotReady) check_cuda(status, "decode step");
       }
     }
     return {report->token, report->non_finite, report->hung, report->done};
   }
 
   KvCache& cache_;
+  TokenChooser chooser_;
   cuda::DecodeModel model_{};
   cuda::DecodePlan plan_;
   at::Tensor cos_, sin_;  // [context, head_dim / 2]
@@ -220,6 +214,7 @@ class CudaFusedDecoder final : public FusedDecoder {
   at::Tensor status_;     // cuda::DecodeStatus
   at::Tensor workspace_;
   Pinned<cuda::DecodeReport> reports_;  // 2, by the step's number
+  std::array<Event, 2> done_;           // of sampled steps, by their number
   std::uint32_t next_number_ = 0;
   std::uint32_t shown_ = 0;
   bool ahead_ = false;  // the last launch runs `ahead_token_` at `ahead_position_`
@@ -227,11 +222,9 @@ class CudaFusedDecoder final : public FusedDecoder {
   std::int64_t ahead_token_ = 0;
 };
 
-}  // namespace
-
-std::unique_ptr<FusedDecoder> FusedDecoder::make(const Qwen3Model& model, KvCache& cache,
-                                                 const std::vector<bool>& allowed,
-                                                 std::string& why_not) {
+std::unique_ptr<FusedDecoder> make_kernel_decoder(const Qwen3Model& model, KvCache& cache,
+                                                  const std::vector<bool>& allowed,
+                                                  std::string& why_not) {
   why_not = obstacle(model, cache);
   if (!why_not.empty()) return nullptr;
   auto decoder = std::make_unique<CudaFusedDecoder>(model, cache, allowed);
@@ -242,8 +235,19 @@ std::unique_ptr<FusedDecoder> FusedDecoder::make(const Qwen3Model& model, KvCach
     why_not = "the kernel does not take this model's shape";
     return nullptr;
   }
-  check(status, "plan of the decode step");
+  check_cuda(status, "plan of the decode step");
   return nullptr;
+}
+
+}  // namespace
+
+std::unique_ptr<FusedDecoder> FusedDecoder::make(const Qwen3Model& model, KvCache& cache,
+                                                 const std::vector<bool>& allowed,
+                                                 std::string& why_not) {
+  std::string no_kernel;
+  auto decoder = make_kernel_decoder(model, cache, allowed, no_kernel);
+  if (decoder == nullptr) decoder = make_graph_decoder(model, cache, allowed, why_not);
+  return decoder;
 }
 
 }  // namespace qf

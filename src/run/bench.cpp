@@ -125,8 +125,8 @@ class Bench {
 
   BenchReport run() {
     BenchReport report;
-    report.decode =
-        fused_ ? "one kernel a token" : fmt::format("operation by operation ({})", why_not_fused_);
+    report.decode = fused_ ? std::string(fused_->description())
+                           : fmt::format("operation by operation ({})", why_not_fused_);
     for (const std::int64_t depth : options_.depths) {
       fill(depth);
       for (const Test& test : tests_of(options_)) report.rows.push_back(measure(test, depth));

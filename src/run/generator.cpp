@@ -86,12 +86,8 @@ Generator::Generator(const Qwen3Model& model, const Tokenizer* tokenizer, Genera
 }
 
 std::string Generator::decode_description() const {
-  return fused_ != nullptr ? "one kernel a token"
+  return fused_ != nullptr ? std::string(fused_->description())
                            : fmt::format("operation by operation ({})", why_not_fused_);
-}
-
-bool Generator::greedy() const {
-  return options_.sampling.temperature == 0 && options_.sampling.repetition_penalty == 1.0;
 }
 
 void Generator::append(std::span<const std::int64_t> ids) {
@@ -118,18 +114,14 @@ at::Tensor Generator::forward_pending() {
   return hidden_1D;
 }
 
-// One token; leaves its logits or, where nothing else is asked for, its greedy choice.
+// One token; the device chooses the next.
 void Generator::run_pending_fused() {
   const std::int64_t first = cache_.length();
-  const auto result = fused_->step(sequence_.back(), /*ahead=*/greedy());
+  const auto result = fused_->step(sequence_.back(), /*ahead=*/true);
   if (!result.finite) refuse_non_finite(first);
   logits_ = at::Tensor();
-  choice_.reset();
-  if (greedy()) {
-    choice_ = result.token;
-  } else {
-    logits_ = fused_->logits().cpu();
-  }
+  choice_ = result.token;
+  draws_used_ = result.draws_used;
 }
 
 // Runs the tokens that the cache does not hold and leaves the last one's logits. Returns how many.
@@ -201,6 +193,11 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
     const std::int64_t id = choose();
     sequence_.push_back(id);
     answer.ids.push_back(id);
+    if (fused_ != nullptr && answer.ids.size() == 1) {
+      fused_->begin_sampling(
+          sampler_.rule(), sampler_.next_draws(std::min(options_.max_new_tokens, cache_.context())),
+          sequence_);
+    }
     std::string shown;
     if (tokenizer_ != nullptr && !tokenizer_->is_special(id) && !is_end_token(id)) {
       shown = text.push(tokenizer_->token_bytes(id));
@@ -213,6 +210,7 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
     on_token(id, shown);
     if (reason) {
       answer.stop_reason = *reason;
+      sampler_.skip_draws(std::exchange(draws_used_, 0));
       if (!logits_.defined()) logits_ = fused_->logits().cpu();
       answer.logits_hash = fnv1a(last_logits());
       return answer;

@@ -48,6 +48,18 @@ Sampler::Sampler(const SamplingOptions& options, const std::vector<bool>& allowe
            "the tokenizer has none of the model's {} token ids", vocab_);
 }
 
+SampleRule Sampler::rule() const {
+  return {options_.temperature, options_.top_k, options_.top_p, options_.min_p,
+          static_cast<float>(options_.repetition_penalty)};
+}
+
+std::vector<double> Sampler::next_draws(std::int64_t count) const {
+  auto random = random_;
+  std::vector<double> draws(static_cast<std::size_t>(count));
+  for (double& draw : draws) draw = draw_from_bits(random());
+  return draws;
+}
+
 std::span<const WeightedToken> Sampler::survivors(std::span<const float> logits,
                                                   std::span<const std::int64_t> history) {
   assert(static_cast<std::int64_t>(logits.size()) == vocab_);
@@ -56,10 +68,8 @@ std::span<const WeightedToken> Sampler::survivors(std::span<const float> logits,
     assert(id >= 0 && id < vocab_);
     add_to_set(repeated_, id);
   }
-  const SampleRule rule{options_.temperature, options_.top_k, options_.top_p, options_.min_p,
-                        static_cast<float>(options_.repetition_penalty)};
   const auto found = surviving_tokens(
-      rule, {logits.data(), vocab_, allowed_.data(), repeated_.data()}, tokens_.data());
+      rule(), {logits.data(), vocab_, allowed_.data(), repeated_.data()}, tokens_.data());
   QF_CHECK(found.status == SampleStatus::kChosen, "expected finite logits, found NaN or infinity");
   return {tokens_.data(), static_cast<std::size_t>(found.count)};
 }

@@ -148,6 +148,25 @@ TEST(Sampler, DrawsByInverseCdfOfTheSeededGenerator) {
   EXPECT_NE(drawn, other_drawn);
 }
 
+// A device that takes next_draws() and tells how many leaves the sampler where it would be itself.
+TEST(Sampler, HandsItsDrawsToADevice) {
+  const std::vector<float> two{0.0F, 0.1F};
+  Sampler here({.temperature = 1, .seed = 3}, all(2));
+  Sampler there({.temperature = 1, .seed = 3}, all(2));
+  const auto draws = there.next_draws(20);
+  EXPECT_EQ(there.next_draws(20), draws);
+  std::vector<WeightedToken> tokens(2);
+  const std::uint32_t both = 3;
+  const std::uint32_t none = 0;
+  const auto found = surviving_tokens(there.rule(), {two.data(), 2, &both, &none}, tokens.data());
+  ASSERT_EQ(found.count, 2);
+  for (const double draw : draws) {
+    EXPECT_EQ(drawn_token(tokens.data(), 2, draw), here.sample(two, {}));
+  }
+  there.skip_draws(20);
+  EXPECT_EQ(there.next_draws(5), here.next_draws(5));
+}
+
 TEST(Sampler, DrawsAsOftenAsTheProbabilitiesSay) {
   const std::vector<float> logits{0, 1, 2, 0.5F};
   Sampler sampler({.temperature = 1, .top_p = 0.95, .seed = 7}, all(4));

@@ -81,7 +81,6 @@ class Generator {
   std::int64_t run_pending();
   void run_pending_fused();
   [[nodiscard]] at::Tensor forward_pending();
-  [[nodiscard]] bool greedy() const;
   [[nodiscard]] std::int64_t choose();
   [[noreturn]] void refuse_non_finite(std::int64_t first);
   [[nodiscard]] std::span<const float> last_logits() const;
@@ -101,6 +100,7 @@ class Generator {
   // Of the last token: logits f32 [1, vocab] in main memory, or the greedy choice alone.
   at::Tensor logits_;
   std::optional<std::int64_t> choice_;
+  std::int64_t draws_used_ = 0;  // by the device, in this answer
 };
 
 }  // namespace qf

@@ -41,6 +41,12 @@ class Sampler {
   [[nodiscard]] std::span<const Candidate> distribution(std::span<const float> logits,
                                                         std::span<const std::int64_t> history);
 
+  [[nodiscard]] SampleRule rule() const;
+  // The next `count` draws, for a device that samples by itself; skip_draws() tells how many of
+  // them it took.
+  [[nodiscard]] std::vector<double> next_draws(std::int64_t count) const;
+  void skip_draws(std::int64_t count) { random_.discard(static_cast<std::uint64_t>(count)); }
+
  private:
   [[nodiscard]] std::span<const WeightedToken> survivors(std::span<const float> logits,
                                                          std::span<const std::int64_t> history);
