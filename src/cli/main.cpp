@@ -42,6 +42,8 @@ void add_commands(CLI::App& app) {
   add_tokenize(app);
   add_ab_check(app);
   add_bench(app);
+  add_gen_replay(app);
+  add_eval_identity(app);
 }
 
 int run(int argc, char** argv) {
