@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -13,9 +14,13 @@
 #include "model_options.h"
 #include "progress.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/formats/tensor_info.h"
 #include "qwen3fp4/model/synthetic.h"
+#include "qwen3fp4/quant/parallel.h"
 #include "qwen3fp4/run/interrupt.h"
 #include "qwen3fp4/run/kernel_bench.h"
+#include "qwen3fp4/train/start.h"
+#include "qwen3fp4/train/step_bench.h"
 
 namespace qf::cli {
 namespace {
@@ -25,6 +30,8 @@ struct BenchCommand {
   std::string synthetic;  // empty: --model
   WeightFormat format = WeightFormat::kNvfp4;
   BenchOptions bench;
+  std::vector<std::string> train;  // batches, SEQUENCESxTOKENS
+  TrainProfile profile = TrainProfile::kDefault;
   bool kernels = false;
   std::string shape{
       fmt::format("{}x{}", KernelBenchOptions{}.out_features, KernelBenchOptions{}.in_features)};
@@ -36,6 +43,13 @@ struct BenchCommand {
  private:
   void run_model(const Qwen3Model& measured, const std::string& name) const;
   void run_kernels() const;
+  void run_steps() const;
+  [[nodiscard]] SyntheticWeights::Progress progress_of_drawing() const {
+    return [show = progress_line("drawing " + synthetic)](std::int64_t done, std::int64_t all) {
+      check_interrupted();
+      show(done, all);
+    };
+  }
   template <class Subject, class Report>
   void print_report(const Subject& subject, const Report& report) const {
     if (json) return print(to_json(subject, report).dump() + "\n");
@@ -51,12 +65,10 @@ std::int64_t size_in(std::string_view text) {
   return whole && value <= kMost ? value : 0;
 }
 
-KernelBenchOptions parse_shape(std::string_view text) {
+// "AxB"; 0 for what is no size.
+std::pair<std::int64_t, std::int64_t> parse_pair(std::string_view text) {
   const std::size_t cross = std::min(text.find('x'), text.size());
-  KernelBenchOptions options;
-  options.out_features = size_in(text.substr(0, cross));
-  options.in_features = size_in(text.substr(std::min(cross + 1, text.size())));
-  return options;
+  return {size_in(text.substr(0, cross)), size_in(text.substr(std::min(cross + 1, text.size())))};
 }
 
 void BenchCommand::run_model(const Qwen3Model& measured, const std::string& name) const {
@@ -72,7 +84,8 @@ void BenchCommand::run_model(const Qwen3Model& measured, const std::string& name
 }
 
 void BenchCommand::run_kernels() const {
-  KernelBenchOptions options = parse_shape(shape);
+  KernelBenchOptions options;
+  std::tie(options.out_features, options.in_features) = parse_pair(shape);
   options.repetitions = bench.repetitions;
   apply_settings(model);
   KernelBenchReport report;
@@ -86,9 +99,50 @@ void BenchCommand::run_kernels() const {
   print_report(options, report);
 }
 
+void BenchCommand::run_steps() const {
+  StepBenchOptions options;
+  for (const std::string& text : train) {
+    const auto [sequences, tokens] = parse_pair(text);
+    options.batches.push_back({sequences, tokens});
+  }
+  options.compute = model.dtype == "fp32" || (model.dtype == "auto" && model.backend != "cuda")
+                        ? ComputeDtype::kF32
+                        : ComputeDtype::kBF16;
+  if (model.dtype == "fp16") fail(ExitCode::kUsage, "--dtype: training expects fp32 or bf16");
+  options.repetitions = bench.repetitions;
+  options.seed = bench.seed;
+  const ModelConfig config = qwen3_config(synthetic);
+  const auto backend = qf::make_backend(model.backend, ComputeDtype::kF32);
+  apply_settings(model);
+  SyntheticWeights weights(config, WeightFormat::kNvfp4, bench.seed, progress_of_drawing());
+  const auto drawn = ModelWeights::load(
+      config, weights, *backend,
+      make_trained(config, {.profile = profile, .seed = static_cast<std::uint64_t>(bench.seed)}));
+  BenchReport report;
+  {
+    ProgressBar bar("bench");
+    report = bench_steps(drawn, options,
+                         [&](std::int64_t done, std::int64_t all, std::string_view test) {
+                           bar.update(done, all, test);
+                         });
+  }
+  std::int64_t parameters = 0;
+  drawn.for_each(
+      [&](const ModelWeight& weight) { parameters += element_count(weight.spec().shape); });
+  const BenchSubject subject{.model = synthetic,
+                             .format = fmt::format("nvfp4, {}", train_profile_name(profile)),
+                             .backend = std::string(backend->name()),
+                             .description = backend->description(),
+                             .threads = parallel_threads(),
+                             .parameters = parameters,
+                             .weight_bytes = drawn.weight_bytes() + drawn.state_bytes()};
+  print_report(subject, report);
+}
+
 void BenchCommand::run() {
   const InterruptGuard guard;
   if (kernels) return run_kernels();
+  if (!train.empty()) return run_steps();
   if (synthetic.empty()) {
     const LoadedModel loaded = load(model);
     return run_model(loaded.model, model.folder);
@@ -96,11 +150,7 @@ void BenchCommand::run() {
   const ModelConfig config = qwen3_config(synthetic);
   const auto backend = make_backend(model);
   apply_settings(model);
-  const auto show = progress_line("drawing " + synthetic);
-  SyntheticWeights weights(config, format, bench.seed, [&](std::int64_t done, std::int64_t all) {
-    check_interrupted();
-    show(done, all);
-  });
+  SyntheticWeights weights(config, format, bench.seed, progress_of_drawing());
   const Qwen3Model drawn = Qwen3Model::load(config, weights, *backend);
   log_loaded(synthetic, drawn);
   run_model(drawn, synthetic);
@@ -108,8 +158,8 @@ void BenchCommand::run() {
 
 // Not by CLI11's own means, which would list all of them in every option's line of the help.
 void check_kernel_options(const CLI::App& command) {
-  for (const auto* const name :
-       {"--model", "--backend", "--dtype", "--synthetic", "--format", "--pp", "--tg", "--depth"}) {
+  for (const auto* const name : {"--model", "--backend", "--dtype", "--synthetic", "--format",
+                                 "--pp", "--tg", "--depth", "--train"}) {
     if (command.count(name) > 0) {
       fail(ExitCode::kUsage, "{}: expected without --kernels, which runs no model", name);
     }
@@ -153,6 +203,19 @@ void add_bench(CLI::App& app) {
       "Of the synthetic projections and head")
       ->needs(synthetic);
   bind_sizes(*command, options->bench);
+  command
+      ->add_option("--train", options->train,
+                   "Optimiser steps on batches of these sizes instead, of a --synthetic model")
+      ->type_name("SEQUENCESxTOKENS,...")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->needs(synthetic);
+  add_choice(*command, "--profile", options->profile,
+             {{"exact", TrainProfile::kExact},
+              {"default", TrainProfile::kDefault},
+              {"min", TrainProfile::kMin},
+              {"fp32", TrainProfile::kFp32}},
+             "Optimiser states for --train");
   auto* kernels = command->add_flag("--kernels", options->kernels,
                                     "Measure the CPU's kernels one by one instead");
   command->add_option("--shape", options->shape, "Of the weight for --kernels: OUTxIN features")

@@ -15,7 +15,7 @@
 #include "qwen3fp4/run/interrupt.h"
 #include "qwen3fp4/run/non_finite.h"
 #include "qwen3fp4/run/sampler.h"
-#include "stopwatch.h"
+#include "qwen3fp4/run/stopwatch.h"
 
 namespace qf {
 namespace {

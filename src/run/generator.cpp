@@ -12,7 +12,7 @@
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/run/interrupt.h"
 #include "qwen3fp4/run/non_finite.h"
-#include "stopwatch.h"
+#include "qwen3fp4/run/stopwatch.h"
 
 namespace qf {
 namespace {

@@ -16,7 +16,7 @@
 #include "qwen3fp4/quant/parallel.h"
 #include "qwen3fp4/quant/quantize.h"
 #include "qwen3fp4/run/interrupt.h"
-#include "stopwatch.h"
+#include "qwen3fp4/run/stopwatch.h"
 
 // Shapes in this file: T tokens, O/I the weight's output and input features, E head_dim.
 namespace qf {
