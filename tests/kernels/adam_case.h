@@ -118,7 +118,11 @@ inline AdamCase random_adam_case(std::mt19937& random, AdamProfile profile, std:
     c.m_codes = bytes(eight ? count : count / 2);
     // -128 is no code.
     for (auto& code : c.m_codes) code = eight && code == 0x80 ? 0 : code;
-    c.m_scales = floats(groups, 0, 1e-3F / (eight ? kInt8Max : kE2M1Max));
+    // With the powers of v's codes, m is about as large as sqrt(v).
+    const float range = eight                              ? kInt8Max * kGeometricRange<8>
+                        : profile == AdamProfile::kDefault ? kE2M1Max * kGeometricRange<4>
+                                                           : kE2M1Max;
+    c.m_scales = floats(groups, 0, 1e-3F / range);
   }
   if (profile == AdamProfile::kDefault || eight) {
     c.residual = bytes(count);

@@ -199,7 +199,11 @@ static_assert(draw_e2m1(6.0F, 0xFFFF) == 7 && draw_e2m1(0.0F, 0xFFFF) == 0 &&
               "values stay; half way: half of the draws");
 static_assert(e2m1_value(5) == e2m1_to_float(5) && e2m1_value(15) == -6.0F, "the same values");
 
-// ---- m: codes times a scale ----
+// ---- m: codes times a scale, and in kDefault and kExact times ratio^(v's code) ----
+//
+// In units of its own sqrt(v), as the step takes it, each element of a group has the same noise of
+// rounding. In units of the group alone those with small gradients would be lost in the steps of
+// the largest.
 
 // A group whose largest magnitude is below this is stored as zeros, so that no inverse overflows.
 inline constexpr float kLeastMoment = 0x1p-100F;
@@ -213,6 +217,10 @@ QF_HD constexpr GroupScale first_moment_scale(float largest, float largest_code)
   return {rounded_product(largest, 1.0F / largest_code), largest_code / largest};
 }
 inline constexpr float kInt8Max = 127.0F;
+// Of the lowest 8 bits, with their sign.
+QF_HD constexpr float int8_value(std::int32_t code) {
+  return static_cast<float>(static_cast<std::int8_t>(code));
+}
 // A signed 8-bit code.
 QF_HD constexpr std::int32_t draw_int8(float value, std::uint32_t draw) {
   const std::int32_t code = draw_integer<16>(smaller(magnitude(value), kInt8Max), draw);
@@ -246,7 +254,7 @@ struct Geometric<8> {
                       : static_cast<float>(1 << (1 << (bit - 4)));
   }
 };
-// ratio^code and, multiplied up on its own, ratio^-code.
+// ratio^code and, multiplied up on its own, ratio^-code: their product is 1 to a few roundings.
 template <int kBits>
 QF_HD constexpr float geometric_power(std::int32_t code) {
   float power = 1.0F;

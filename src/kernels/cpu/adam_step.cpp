@@ -80,64 +80,68 @@ QF_INLINE void draw_words(const AdamRule& rule, const Place& at, Words& words) {
   }
 }
 
-// m after the step, from what is stored.
 template <AdamProfile kProfile>
-QF_INLINE void next_first_moments(const AdamRule& rule, const AdamWeight& w, const Place& at,
-                                  const Floats& gradient, Floats& m) {
+inline constexpr int kSecondBits = kProfile == AdamProfile::kExact ? 8 : 4;
+// Whose v is stored in codes, in units of which m is.
+template <AdamProfile kProfile>
+inline constexpr bool kHasSecondCodes =
+    kProfile == AdamProfile::kExact || kProfile == AdamProfile::kDefault;
+
+// Codes of m or v: bytes in kExact, else nibbles.
+template <AdamProfile kProfile>
+QF_INLINE void load_codes(const std::uint8_t* from, const Place& at, Codes& codes) {
+  if constexpr (kProfile == AdamProfile::kExact) {
+    const std::uint8_t* const stored = from + at.element;
+    for (int i = 0; i < at.count; ++i) codes[i] = stored[i];
+  } else {
+    unpack_nibbles(from + at.element / 2, at.count, codes);
+  }
+}
+template <AdamProfile kProfile>
+QF_INLINE void store_codes(const Codes& codes, const Place& at, std::uint8_t* to) {
+  if constexpr (kProfile == AdamProfile::kExact) {
+    std::uint8_t* const stored = to + at.element;
+    for (int i = 0; i < at.count; ++i) stored[i] = static_cast<std::uint8_t>(codes[i]);
+  } else {
+    pack_nibbles(codes, at.count, to + at.element / 2);
+  }
+}
+
+// m and v after the step, from what is stored.
+template <AdamProfile kProfile>
+QF_INLINE void next_moments(const AdamRule& rule, const AdamWeight& w, const Place& at,
+                            const Floats& gradient, Floats& m, Floats& v) {
   if constexpr (kProfile == AdamProfile::kFp32) {
     for (int i = 0; i < at.count; ++i) {
       m[i] = next_first_moment(rule, w.m[at.element + i], gradient[i]);
-    }
-  } else if constexpr (kProfile == AdamProfile::kExact) {
-    const float scale = w.m_scales[at.group];
-    for (int i = 0; i < at.count; ++i) {
-      const auto code = static_cast<std::int8_t>(w.m_codes[at.element + i]);
-      const float old = rounded_product(static_cast<float>(code), scale);
-      m[i] = next_first_moment(rule, old, gradient[i]);
-    }
-  } else {
-    const float scale = w.m_scales[at.group];
-    Codes codes;
-    unpack_nibbles(w.m_codes + at.element / 2, at.count, codes);
-    for (int i = 0; i < at.count; ++i) {
-      const float old = rounded_product(e2m1_value(codes[i]), scale);
-      m[i] = next_first_moment(rule, old, gradient[i]);
-    }
-  }
-}
-
-template <int kBits>
-QF_INLINE void next_geometric_moments(const AdamRule& rule, float scale, const Codes& codes,
-                                      const Floats& gradient, int count, Floats& v) {
-  const float base = geometric_base<kBits>(scale);
-  for (int i = 0; i < count; ++i) {
-    const float root = rounded_product(geometric_power<kBits>(codes[i]), base);
-    v[i] = next_second_moment(rule, rounded_product(root, root), gradient[i]);
-  }
-}
-
-// v after the step.
-template <AdamProfile kProfile>
-QF_INLINE void next_second_moments(const AdamRule& rule, const AdamWeight& w, const Place& at,
-                                   const Floats& gradient, Floats& v) {
-  if constexpr (kProfile == AdamProfile::kFp32) {
-    for (int i = 0; i < at.count; ++i) {
       v[i] = next_second_moment(rule, w.v[at.element + i], gradient[i]);
     }
-  } else if constexpr (kProfile == AdamProfile::kExact) {
-    Codes codes;
-    const std::uint8_t* const stored = w.v_codes + at.element;
-    for (int i = 0; i < at.count; ++i) codes[i] = stored[i];
-    next_geometric_moments<8>(rule, w.v_scales[at.group], codes, gradient, at.count, v);
-  } else if constexpr (kProfile == AdamProfile::kDefault) {
-    Codes codes;
-    unpack_nibbles(w.v_codes + at.element / 2, at.count, codes);
-    next_geometric_moments<4>(rule, w.v_scales[at.group], codes, gradient, at.count, v);
+    return;
+  }
+  Codes codes;
+  Floats power;
+  if constexpr (kHasSecondCodes<kProfile>) {
+    constexpr int kBits = kSecondBits<kProfile>;
+    load_codes<kProfile>(w.v_codes, at, codes);
+    const float base = geometric_base<kBits>(w.v_scales[at.group]);
+    for (int i = 0; i < at.count; ++i) {
+      power[i] = geometric_power<kBits>(codes[i]);
+      const float root = rounded_product(power[i], base);
+      v[i] = next_second_moment(rule, rounded_product(root, root), gradient[i]);
+    }
   } else {
     const float* const columns = w.v_columns + (at.element - at.row * w.cols);
     for (int i = 0; i < at.count; ++i) {
       v[i] = next_second_moment(rule, rounded_product(w.v_rows[at.row], columns[i]), gradient[i]);
     }
+  }
+  load_codes<kProfile>(w.m_codes, at, codes);
+  const float scale = w.m_scales[at.group];
+  for (int i = 0; i < at.count; ++i) {
+    float old = kProfile == AdamProfile::kExact ? int8_value(codes[i]) : e2m1_value(codes[i]);
+    old = rounded_product(old, scale);
+    if constexpr (kHasSecondCodes<kProfile>) old = rounded_product(old, power[i]);
+    m[i] = next_first_moment(rule, old, gradient[i]);
   }
 }
 
@@ -191,35 +195,11 @@ QF_INLINE void move(const AdamRule& rule, const AdamWeight& w, const Place& at,
   pack_nibbles(codes, at.count, w.codes + at.element / 2);
 }
 
-template <AdamProfile kProfile>
-QF_INLINE void store_first_moments(const AdamWeight& w, const Place& at, const Floats& m,
-                                   const Words& words) {
-  if constexpr (kProfile == AdamProfile::kFp32) {
-    std::copy_n(m, at.count, w.m + at.element);
-  } else {
-    constexpr bool kEightBits = kProfile == AdamProfile::kExact;
-    const GroupScale group =
-        first_moment_scale(largest_magnitude(m, at.count), kEightBits ? kInt8Max : kE2M1Max);
-    w.m_scales[at.group] = group.scale;
-    Codes codes;
-    for (int i = 0; i < at.count; ++i) {
-      const float value = rounded_product(m[i], group.inverse);
-      const std::uint32_t draw = first_draw(words[i]);
-      codes[i] = kEightBits ? draw_int8(value, draw) : draw_e2m1(value, draw);
-    }
-    if constexpr (kEightBits) {
-      std::uint8_t* const stored = w.m_codes + at.element;
-      for (int i = 0; i < at.count; ++i) stored[i] = static_cast<std::uint8_t>(codes[i]);
-    } else {
-      pack_nibbles(codes, at.count, w.m_codes + at.element / 2);
-    }
-  }
-}
-
+// Leaves in `m` what is stored of it by the codes of v.
 template <AdamProfile kProfile>
 QF_INLINE void store_second_moments(const AdamWeight& w, const Place& at, const Floats& root,
-                                    const Words& words) {
-  constexpr int kBits = kProfile == AdamProfile::kExact ? 8 : 4;
+                                    const Words& words, Floats& m) {
+  constexpr int kBits = kSecondBits<kProfile>;
   const GroupScale group = second_moment_scale<kBits>(largest_magnitude(root, at.count));
   w.v_scales[at.group] = group.scale;
   Codes codes;
@@ -227,30 +207,46 @@ QF_INLINE void store_second_moments(const AdamWeight& w, const Place& at, const 
     codes[i] =
         draw_geometric<kBits>(rounded_product(root[i], group.inverse), second_draw(words[i]));
   }
-  if constexpr (kBits == 8) {
-    std::uint8_t* const stored = w.v_codes + at.element;
-    for (int i = 0; i < at.count; ++i) stored[i] = static_cast<std::uint8_t>(codes[i]);
-  } else {
-    pack_nibbles(codes, at.count, w.v_codes + at.element / 2);
+  for (int i = 0; i < at.count; ++i) {
+    m[i] = rounded_product(m[i], geometric_inverse<kBits>(codes[i]));
   }
+  store_codes<kProfile>(codes, at, w.v_codes);
+}
+
+template <AdamProfile kProfile>
+QF_INLINE void store_first_moments(const AdamWeight& w, const Place& at, const Floats& m,
+                                   const Words& words) {
+  constexpr bool kEightBits = kProfile == AdamProfile::kExact;
+  const GroupScale group =
+      first_moment_scale(largest_magnitude(m, at.count), kEightBits ? kInt8Max : kE2M1Max);
+  w.m_scales[at.group] = group.scale;
+  Codes codes;
+  for (int i = 0; i < at.count; ++i) {
+    const float value = rounded_product(m[i], group.inverse);
+    const std::uint32_t draw = first_draw(words[i]);
+    codes[i] = kEightBits ? draw_int8(value, draw) : draw_e2m1(value, draw);
+  }
+  store_codes<kProfile>(codes, at, w.m_codes);
 }
 
 template <AdamProfile kProfile>
 QF_INLINE void step_group(const AdamRule& rule, const AdamWeight& w, const Place& at,
                           const Floats& gradient) {
   Floats m, v, root, change;
-  next_first_moments<kProfile>(rule, w, at, gradient, m);
-  next_second_moments<kProfile>(rule, w, at, gradient, v);
+  next_moments<kProfile>(rule, w, at, gradient, m, v);
   for (int i = 0; i < at.count; ++i) root[i] = ieee_sqrt(v[i]);
   for (int i = 0; i < at.count; ++i) change[i] = adam_change(rule, m[i], root[i]);
   Words words;
   if constexpr (kProfile != AdamProfile::kFp32) draw_words(rule, at, words);
   move<kProfile>(rule, w, at, change, words);
-  store_first_moments<kProfile>(w, at, m, words);
   if constexpr (kProfile == AdamProfile::kFp32) {
+    std::copy_n(m, at.count, w.m + at.element);
     std::copy_n(v, at.count, w.v + at.element);
-  } else if constexpr (kProfile != AdamProfile::kMin) {
-    store_second_moments<kProfile>(w, at, root, words);
+  } else {
+    if constexpr (kHasSecondCodes<kProfile>) {
+      store_second_moments<kProfile>(w, at, root, words, m);
+    }
+    store_first_moments<kProfile>(w, at, m, words);
   }
 }
 

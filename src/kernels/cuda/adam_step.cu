@@ -60,6 +60,27 @@ __device__ void store_bytes(const FourCodes& from, std::uint8_t* bytes, std::int
   *reinterpret_cast<std::uint32_t*>(bytes + element) = word;
 }
 
+template <AdamProfile kProfile>
+constexpr int kSecondBits = kProfile == AdamProfile::kExact ? 8 : 4;
+
+// Codes of m or v: bytes in kExact, else nibbles.
+template <AdamProfile kProfile>
+__device__ void load_codes(const std::uint8_t* codes, std::int64_t element, FourCodes& to) {
+  if constexpr (kProfile == AdamProfile::kExact) {
+    load_bytes(codes, element, to);
+  } else {
+    load_nibbles(codes, element, to);
+  }
+}
+template <AdamProfile kProfile>
+__device__ void store_codes(const FourCodes& from, std::uint8_t* codes, std::int64_t element) {
+  if constexpr (kProfile == AdamProfile::kExact) {
+    store_bytes(from, codes, element);
+  } else {
+    store_nibbles(from, codes, element);
+  }
+}
+
 // Of the whole warp's values.
 __device__ float largest_magnitude(const Four& values) {
   std::uint32_t largest = 0;
@@ -83,27 +104,24 @@ __device__ void load_moments(const AdamTables& tables, const AdamWeight& w, cons
   }
   FourCodes codes;
   const float m_scale = w.m_scales[at.group];
-  if constexpr (kProfile == AdamProfile::kExact) {
-    load_bytes(w.m_codes, at.element, codes);
-    for (int i = 0; i < 4; ++i) {
-      m[i] = rounded_product(static_cast<float>(static_cast<std::int8_t>(codes[i])), m_scale);
-    }
-  } else {
-    load_nibbles(w.m_codes, at.element, codes);
-    for (int i = 0; i < 4; ++i) m[i] = rounded_product(e2m1_of(codes[i]), m_scale);
+  load_codes<kProfile>(w.m_codes, at.element, codes);
+  for (int i = 0; i < 4; ++i) {
+    const float value = kProfile == AdamProfile::kExact ? int8_value(codes[i]) : e2m1_of(codes[i]);
+    m[i] = rounded_product(value, m_scale);
   }
   if constexpr (kProfile == AdamProfile::kMin) {
     load(w.v_columns + at.col, v);
     for (float& value : v) value = rounded_product(w.v_rows[at.row], value);
-    return;
-  }
-  constexpr int kBits = kProfile == AdamProfile::kExact ? 8 : 4;
-  if constexpr (kBits == 8) load_bytes(w.v_codes, at.element, codes);
-  if constexpr (kBits == 4) load_nibbles(w.v_codes, at.element, codes);
-  const float base = geometric_base<kBits>(w.v_scales[at.group]);
-  for (int i = 0; i < 4; ++i) {
-    const float root = rounded_product(power_of<kBits>(tables, codes[i]), base);
-    v[i] = rounded_product(root, root);
+  } else {
+    constexpr int kBits = kSecondBits<kProfile>;
+    load_codes<kProfile>(w.v_codes, at.element, codes);
+    const float base = geometric_base<kBits>(w.v_scales[at.group]);
+    for (int i = 0; i < 4; ++i) {
+      const float power = power_of<kBits>(tables, codes[i]);
+      const float root = rounded_product(power, base);
+      m[i] = rounded_product(m[i], power);
+      v[i] = rounded_product(root, root);
+    }
   }
 }
 
@@ -151,40 +169,39 @@ __device__ void move(const AdamTables& tables, const AdamRule& rule, const AdamW
   if constexpr (kTwelveBits) store_nibbles(high, w.residual_high, at.element);
 }
 
-// All lanes call these, for the group's scale; `active` ones have elements.
+// All lanes call these, for the group's scale, also those beyond the row's end. This one leaves in
+// `m` what is stored of it by the codes of v.
+template <AdamProfile kProfile>
+__device__ void store_second_moments(const AdamTables& tables, const AdamWeight& w, const Place& at,
+                                     const Four& root, const std::uint32_t (&words)[4], Four& m) {
+  constexpr int kBits = kSecondBits<kProfile>;
+  const GroupScale group = second_moment_scale<kBits>(largest_magnitude(root));
+  if (threadIdx.x % 32 == 0) w.v_scales[at.group] = group.scale;
+  if (at.col >= w.cols) return;
+  FourCodes codes;
+  for (int i = 0; i < 4; ++i) {
+    const float ratios = rounded_product(root[i], group.inverse);
+    codes[i] = geometric_code<kBits>(tables, ratios, second_draw(words[i]));
+    m[i] = rounded_product(m[i], inverse_of<kBits>(tables, codes[i]));
+  }
+  store_codes<kProfile>(codes, w.v_codes, at.element);
+}
+
 template <AdamProfile kProfile>
 __device__ void store_first_moments(const AdamWeight& w, const Place& at, const Four& m,
-                                    const std::uint32_t (&words)[4], bool active) {
+                                    const std::uint32_t (&words)[4]) {
   constexpr bool kEightBits = kProfile == AdamProfile::kExact;
   const GroupScale group =
       first_moment_scale(largest_magnitude(m), kEightBits ? kInt8Max : kE2M1Max);
   if (threadIdx.x % 32 == 0) w.m_scales[at.group] = group.scale;
-  if (!active) return;
+  if (at.col >= w.cols) return;
   FourCodes codes;
   for (int i = 0; i < 4; ++i) {
     const float value = rounded_product(m[i], group.inverse);
     const std::uint32_t draw = first_draw(words[i]);
     codes[i] = kEightBits ? draw_int8(value, draw) : draw_e2m1(value, draw);
   }
-  if constexpr (kEightBits) store_bytes(codes, w.m_codes, at.element);
-  if constexpr (!kEightBits) store_nibbles(codes, w.m_codes, at.element);
-}
-
-template <AdamProfile kProfile>
-__device__ void store_second_moments(const AdamTables& tables, const AdamWeight& w, const Place& at,
-                                     const Four& root, const std::uint32_t (&words)[4],
-                                     bool active) {
-  constexpr int kBits = kProfile == AdamProfile::kExact ? 8 : 4;
-  const GroupScale group = second_moment_scale<kBits>(largest_magnitude(root));
-  if (threadIdx.x % 32 == 0) w.v_scales[at.group] = group.scale;
-  if (!active) return;
-  FourCodes codes;
-  for (int i = 0; i < 4; ++i) {
-    const float ratios = rounded_product(root[i], group.inverse);
-    codes[i] = geometric_code<kBits>(tables, ratios, second_draw(words[i]));
-  }
-  if constexpr (kBits == 8) store_bytes(codes, w.v_codes, at.element);
-  if constexpr (kBits == 4) store_nibbles(codes, w.v_codes, at.element);
+  store_codes<kProfile>(codes, w.m_codes, at.element);
 }
 
 // `gradient` is already scaled; 0 in lanes that are not active.
@@ -215,11 +232,11 @@ __device__ void step_group(const AdamTables& tables, const AdamRule& rule, const
     store(m, w.m + at.element);
     store(v, w.v + at.element);
   } else {
-    // A lane of group's end has zeros, which change no maximum.
-    store_first_moments<kProfile>(w, at, m, words, active);
+    // Lanes beyond the row's end have zeros, which change no maximum.
     if constexpr (kProfile != AdamProfile::kMin) {
-      store_second_moments<kProfile>(tables, w, at, root, words, active);
+      store_second_moments<kProfile>(tables, w, at, root, words, m);
     }
+    store_first_moments<kProfile>(w, at, m, words);
   }
 }
 

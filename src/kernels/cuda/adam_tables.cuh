@@ -91,6 +91,12 @@ __device__ float power_of(const AdamTables& t, std::int32_t code) {
 }
 
 template <int kBits>
+__device__ float inverse_of(const AdamTables& t, std::int32_t code) {
+  if constexpr (kBits == 4) return t.inverse[code];
+  return geometric_inverse<kBits>(code);
+}
+
+template <int kBits>
 __device__ std::int32_t geometric_code(const AdamTables& t, float ratios, std::uint32_t draw) {
   if constexpr (kBits == 4) {
     const float x = fminf(fmaxf(ratios, 1.0F), kGeometricRange<4>);
