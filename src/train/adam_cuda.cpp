@@ -65,10 +65,13 @@ void dequantize(const Nvfp4View& weight, RowRange rows, at::Tensor& out) {
   part.codes += rows.first * weight.cols / 2;
   part.scales_e4m3 += rows.first * weight.cols / kNvfp4Block;
   part.rows = rows.count;
-  auto values = out.scalar_type() == at::kFloat ? out : at::empty_like(out, at::kFloat);
-  check(cuda::dequantize_nvfp4(part, values.mutable_data_ptr<float>(), current_stream()),
-        "dequantise");
-  if (!values.is_same(out)) out.copy_(values);
+  if (out.scalar_type() == at::kFloat) {
+    check(cuda::dequantize_nvfp4(part, out.mutable_data_ptr<float>(), current_stream()),
+          "dequantise");
+  } else {
+    auto* const halves = reinterpret_cast<__nv_bfloat16*>(out.mutable_data_ptr<at::BFloat16>());
+    check(cuda::dequantize_nvfp4(part, halves, current_stream()), "dequantise");
+  }
 }
 
 }  // namespace qf::adam::on_cuda
