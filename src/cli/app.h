@@ -25,6 +25,7 @@ void add_ab_check(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_gen_replay(CLI::App& app);
 void add_eval_identity(CLI::App& app);
+void add_train(CLI::App& app);
 
 // Writes to stdout and flushes; throws when the other end is closed or the disk full, so that a
 // result is never lost under exit code 0. Nothing else writes to stdout.

@@ -44,6 +44,7 @@ void add_commands(CLI::App& app) {
   add_bench(app);
   add_gen_replay(app);
   add_eval_identity(app);
+  add_train(app);
 }
 
 int run(int argc, char** argv) {

@@ -121,7 +121,7 @@ void logit_gradient(const Tokens& tokens, const HeadChunk& chunk, const at::Tens
     const TargetColumns target(tokens, chunk);
     d.scatter_add_(1, target.column_r1, -target.inside_r1);
   }
-  at::mul_out(d, d, at::scalar_tensor(tokens.part.row_weight, d.options()));
+  d.mul_(tokens.part.row_weight);
   d_rc.copy_(d);
 }
 

@@ -40,6 +40,12 @@ class HeadLoss {
   // the rows that it is given the gradient of, and be empty. May be called again.
   [[nodiscard]] std::vector<at::Tensor> backward(const TakeGradient& take) const;
 
+  // Frees what forward() kept for backward().
+  void forget() {
+    parts_.clear();
+    states_.clear();
+  }
+
  private:
   struct State {
     at::Tensor logsumexp_M = {}, teacher_logsumexp_M = {};

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "adam_kernels.h"
 #include "qwen3fp4/base/error.h"
 
 namespace qf {
@@ -47,7 +48,16 @@ ModelWeight::ModelWeight(WeightSpec spec, std::unique_ptr<TrainedWeight> trained
 
 at::Tensor ModelWeight::rows(std::int64_t first, std::int64_t count, at::ScalarType dtype) const {
   if (trained_) return trained_->dequantize_rows(first, count, dtype);
-  return frozen_->dequantize_rows(first, count).to(dtype);
+  const at::Device device = frozen_->device();
+  const bool packed = frozen_->format() == WeightFormat::kNvfp4;
+  if (packed && frozen_->scales().scalar_type() == at::kByte) {
+    return adam::dequantize(frozen_->nvfp4_view(), {first, count}, at::device(device).dtype(dtype));
+  }
+  if (device.is_cpu()) return frozen_->dequantize_rows(first, count).to(dtype);
+  QF_CHECK(!packed && frozen_->format() != WeightFormat::kNf4,
+           "{}: expected NVFP4 with E4M3 scales or a float type on a GPU, found {} (convert)",
+           spec_.name, weight_format_name(frozen_->format()));
+  return frozen_->dense_values().narrow(0, first, count).to(dtype);
 }
 
 ModelWeight ModelWeight::frozen_copy() const {

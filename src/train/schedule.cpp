@@ -11,7 +11,7 @@ double Schedule::learning_rate(std::int64_t step) const {
     return peak * static_cast<double>(step) / static_cast<double>(warmup_steps);
   }
   const auto length = static_cast<double>(std::max<std::int64_t>(1, steps - warmup_steps));
-  const double done = std::clamp(static_cast<double>(step - warmup_steps) / length, 0.0, 1.0);
+  const double done = std::clamp(static_cast<double>(step - 1 - warmup_steps) / length, 0.0, 1.0);
   switch (shape) {
     case ScheduleShape::kConstant:
       return peak;

@@ -95,7 +95,7 @@ class TrainStep {
   [[nodiscard]] std::vector<LossPart> loss_parts();
   [[nodiscard]] at::Tensor teacher_hidden();
   void check_finite(const BatchLoss& loss) const;
-  void head_backward(GradientStep& step);
+  void head_backward(GradientStep& step, bool last);
   void layer_backward(std::int64_t layer, GradientStep& step, bool last);
 
   const ModelWeights& model_;
@@ -258,7 +258,7 @@ void TrainStep::check_finite(const BatchLoss& loss) const {
        loss.loss, std::isfinite(loss.cross_entropy) ? "the teacher" : "lm_head");
 }
 
-void TrainStep::head_backward(GradientStep& step) {
+void TrainStep::head_backward(GradientStep& step, bool last) {
   const ModelWeight& head = model_.head();
   HeadLoss::TakeGradient take;
   if (head.trained() != nullptr) {
@@ -271,6 +271,10 @@ void TrainStep::head_backward(GradientStep& step) {
   auto back =
       rms_norm_backward(dhidden_MD, target_x_MD_, target_rstd_, norm.rows(at::kFloat).view({-1}));
   step.rows(norm, 0, back.weight.view({1, -1}), true);
+  if (last) {
+    head_loss_.forget();
+    target_x_MD_.reset();
+  }
   for (MicroBatch& micro : micro_batches_) micro.dx_ND = at::zeros_like(micro.x_ND, at::kFloat);
   std::int64_t first = 0;
   for (const TargetKind kind : kKinds) {
@@ -298,7 +302,7 @@ void TrainStep::layer_backward(std::int64_t layer, GradientStep& step, bool last
 
 double TrainStep::backward(const GradientStep::Options& options) {
   GradientStep step(options);
-  head_backward(step);
+  head_backward(step, options.apply);
   const std::int64_t first = model_.first_trained_layer();
   for (std::int64_t layer = model_.config().num_hidden_layers - 1; layer >= first; --layer) {
     layer_backward(layer, step, options.apply);
@@ -315,6 +319,8 @@ Trainer::Trainer(const ModelWeights& model, const ModelWeights* teacher, TrainSe
            "the teacher: expected the model's {} tokens, found {}", model.config().vocab_size,
            teacher->config().vocab_size);
   if (teacher != nullptr) teacher_rope_.emplace(teacher->config(), teacher->backend().device());
+  QF_CHECK(settings_.compute == ComputeDtype::kF32 || settings_.compute == ComputeDtype::kBF16,
+           "training: expected to compute in fp32 or bf16, found another type");
   QF_CHECK(settings_.clip >= 0, "clipping: expected a norm of at least 0, found {}",
            settings_.clip);
 }

@@ -6,8 +6,8 @@ namespace qf {
 
 enum class ScheduleShape { kCosine, kLinear, kConstant };
 
-// The learning rate of each step: a linear warm-up to `peak`, then down to `final` at the last step
-// (kConstant stays).
+// The learning rate of each step: a linear warm-up to `peak`, then down to `final`, which the step
+// after the last one would have (kConstant stays).
 struct Schedule {
   ScheduleShape shape = ScheduleShape::kCosine;
   double peak = 1e-5;

@@ -1,0 +1,349 @@
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "app.h"
+#include "model_options.h"
+#include "progress.h"
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/file.h"
+#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/train/checkpoint.h"
+#include "qwen3fp4/train/export.h"
+#include "qwen3fp4/train/identity.h"
+#include "qwen3fp4/train/memory_plan.h"
+#include "qwen3fp4/train/replay.h"
+#include "train_options.h"
+#include "train_report.h"
+
+namespace qf::cli {
+namespace {
+
+// Steps of which --dry-run looks at the batches.
+constexpr std::int64_t kPlannedSteps = 50;
+
+// Learning rates in median block scales, as found for SmolLM2 (median .067): 3e-5 from a dithered
+// start, 5e-5 from the original weights, whose cells' edges are emptier, 2e-4 for distillation.
+constexpr double kDitheredRate = 4.5e-4;
+constexpr double kOriginalRate = 7.5e-4;
+constexpr double kDistillRate = 3e-3;
+
+// Longest answer of the start model to a replay prompt.
+constexpr std::int64_t kReplayTokens = 96;
+
+DataReading reading_of(const TrainOptions& options) {
+  DataReading reading{.holdout_percent = options.holdout_percent};
+  for (const std::string& define : options.defines) {
+    const auto equals = define.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      fail(ExitCode::kUsage, "--define: expected KEY=VALUE, found '{}'", define);
+    }
+    reading.defines[define.substr(0, equals)] = define.substr(equals + 1);
+  }
+  return reading;
+}
+
+// What --preset identity trains on.
+std::vector<DataPart> identity_parts_of(const TrainOptions& options, const ModelConfig& config,
+                                        DataSplit split) {
+  return identity_parts({.questions = options.data.front(),
+                         .replay = options.replay.front(),
+                         .defines = reading_of(options).defines,
+                         .languages = identity_languages(config)},
+                        split);
+}
+
+std::vector<DataPart> parts_of(const TrainOptions& options, const ModelConfig& config,
+                               DataSplit split) {
+  if (options.preset == TrainPreset::kIdentity) return identity_parts_of(options, config, split);
+  const auto kind = options.teacher.empty() ? TargetKind::kTokens : TargetKind::kTeacher;
+  std::vector<DataFile> files;
+  for (const auto& file : options.data) files.push_back(parse_data_file(file, kind));
+  for (const auto& file : options.replay) {
+    files.push_back(parse_data_file(file, TargetKind::kTeacher));
+  }
+  return read_parts(files, reading_of(options), split);
+}
+
+Dataset dataset_of(const TrainOptions& options, const ModelFolder& folder, DataSplit split) {
+  const ChatTemplate* chat = folder.chat_template ? &*folder.chat_template : nullptr;
+  return {parts_of(options, folder.config, split), options.dataset, folder.require_tokenizer(),
+          chat};
+}
+
+// The weights of a folder; `make` decides what trains.
+ModelWeights load_weights(const std::string& path, const Backend& backend,
+                          const std::function<MakeTrained(const ModelConfig&)>& make) {
+  const auto config = ModelFolder::open(path).config;
+  const DatReader file(std::filesystem::path(path) / "model.dat");
+  const auto show = progress_line("loading " + path);
+  const auto source = make_weight_source(file, [&](std::int64_t done, std::int64_t all) {
+    check_interrupted();
+    show(done, all);
+  });
+  return ModelWeights::load(config, *source, backend, make(config));
+}
+
+MakeTrained train_nothing(const ModelConfig&) {
+  return [](const WeightSpec&, const WeightMatrix&) { return nullptr; };
+}
+
+// The start model's answers for --preset identity without --replay, beside the model that is to be
+// written; asked for once, so that a resumed run has the same.
+void make_replay(const TrainOptions& options) {
+  const std::string& path = options.replay.front();
+  if (options.preset != TrainPreset::kIdentity || std::filesystem::exists(path)) return;
+  const LoadedModel start = load(options.model);
+  const auto prompts = read_prompts(kReplayPrompts);
+  GeneratorOptions generator;
+  generator.max_new_tokens = kReplayTokens;
+  ProgressBar bar("answering the replay prompts");
+  write_text_file(path, replay_jsonl({start.model, start.folder}, prompts, generator,
+                                     [&](std::int64_t done, std::int64_t all) {
+                                       check_interrupted();
+                                       bar.update(done, all, "");
+                                     }));
+}
+
+// One run of the command.
+class TrainCommand {
+ public:
+  explicit TrainCommand(TrainOptions options)
+      : options_(std::move(options)),
+        folder_(ModelFolder::open(options_.model.folder)),
+        data_(dataset_of(options_, folder_, DataSplit::kTuning)),
+        stream_(data_, options_.batch, options_.settings.seed) {}
+  void run();
+
+ private:
+  void preview();
+  void load();
+  [[nodiscard]] double learning_rate() const;
+  void print_plan() const;
+  void print_memory();
+  void resume();
+  void train();
+  void evaluate(TrainReport& report, const std::vector<TrainBatch>& held_out);
+  [[nodiscard]] std::vector<TrainBatch> held_out_batches() const;
+  void save(TrainReport& report);
+  void finish(const TrainReport& report);
+
+  TrainOptions options_;
+  ModelFolder folder_;
+  Dataset data_;
+  BatchStream stream_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<ModelWeights> model_, teacher_;
+  std::unique_ptr<Trainer> trainer_;
+  StepResult last_;
+  std::optional<BatchLoss> held_out_;
+};
+
+void TrainCommand::preview() {
+  const bool colour = ::isatty(STDOUT_FILENO) == 1;
+  std::int64_t left = options_.preview;
+  for (std::int64_t step = 1; left > 0; ++step) {
+    for (const TrainSequence& sequence : stream_.batch(step)) {
+      if (left-- <= 0) break;
+      print(preview_text(sequence, folder_.require_tokenizer(), colour) + "\n");
+    }
+  }
+}
+
+void TrainCommand::load() {
+  backend_ = qf::make_backend(options_.model.backend, ComputeDtype::kF32);
+  std::unique_ptr<CheckpointSource> master;
+  if (!options_.init_master.empty()) master = open_checkpoint(options_.init_master);
+  options_.start.master = master.get();
+  model_ = std::make_unique<ModelWeights>(load_weights(
+      options_.model.folder, *backend_,
+      [&](const ModelConfig& config) { return make_trained(config, options_.start); }));
+  options_.start.master = nullptr;
+  if (!options_.teacher.empty()) {
+    teacher_ =
+        std::make_unique<ModelWeights>(load_weights(options_.teacher, *backend_, train_nothing));
+  } else if (!options_.replay.empty()) {
+    teacher_ = std::make_unique<ModelWeights>(model_->frozen_copy());
+  }
+  auto& peak = options_.settings.schedule.peak;
+  peak = options_.learning_rate > 0 ? options_.learning_rate : learning_rate();
+  trainer_ = std::make_unique<Trainer>(*model_, teacher_.get(), options_.settings);
+}
+
+double TrainCommand::learning_rate() const {
+  const double scale = median_block_scale(*model_);
+  if (scale == 0)
+    fail(ExitCode::kUsage, "--lr: expected a learning rate, as nothing in NVFP4 trains");
+  const double rate = !options_.teacher.empty()      ? kDistillRate
+                      : options_.init_master.empty() ? kDitheredRate
+                                                     : kOriginalRate;
+  return rate * scale;
+}
+
+void TrainCommand::print_plan() const {
+  const auto& s = options_.settings;
+  spdlog::info("model    {} ({} layers), {} in {}", options_.model.folder,
+               model_->config().num_hidden_layers, options_.model.backend,
+               s.compute == ComputeDtype::kBF16 ? "bf16" : "fp32");
+  for (const DataSummary& part : data_.summary()) {
+    spdlog::info("data     {}: {:.0f} %, {} examples, {} tokens, {} of them trained{}", part.name,
+                 100 * part.share, part.examples, part.tokens, part.targets,
+                 part.cut > 0 ? fmt::format(", {} cut at --seq-len", part.cut) : "");
+  }
+  spdlog::info("steps    {} of {}, learning rate {:.2e} after {} steps, clip {}, seed {}",
+               s.schedule.steps,
+               options_.batch.tokens > 0 ? fmt::format("{} tokens", options_.batch.tokens)
+                                         : fmt::format("{} sequences", options_.batch.sequences),
+               s.schedule.peak, s.schedule.warmup_steps, s.clip, s.seed);
+  spdlog::info("profile  {}: {:.1f} MB of weights, {:.1f} MB of masters and states",
+               train_profile_name(options_.start.profile),
+               static_cast<double>(model_->weight_bytes()) / 1e6,
+               static_cast<double>(model_->state_bytes()) / 1e6);
+  spdlog::info("out      {}, log {}{}", options_.out, options_.log,
+               options_.save_every > 0 ? ", checkpoint " + options_.checkpoint_path() : "");
+}
+
+void TrainCommand::print_memory() {
+  std::vector<TrainBatch> batches;
+  const auto steps = std::min(kPlannedSteps, options_.settings.schedule.steps);
+  for (std::int64_t step = 1; step <= steps; ++step) batches.push_back(stream_.batch(step));
+  const auto plan = plan_memory(*model_, teacher_.get(), options_.settings, batches);
+  if (options_.json) {
+    nlohmann::ordered_json json{{"held", nlohmann::ordered_json::object()},
+                                {"phases", nlohmann::ordered_json::object()},
+                                {"peak_bytes", plan.peak()}};
+    for (const auto& [name, bytes] : plan.held) json["held"][name] = bytes;
+    for (const auto& [name, bytes] : plan.phases) json["phases"][name] = bytes;
+    print(json.dump() + "\n");
+    return;
+  }
+  const auto row = [](const std::string& name, std::int64_t bytes) {
+    return fmt::format("{:<56} {:>10.1f} MB\n", name, static_cast<double>(bytes) / 1e6);
+  };
+  std::string table = "held all the time\n";
+  for (const auto& [name, bytes] : plan.held) table += row("  " + name, bytes);
+  table += "one after the other\n";
+  for (const auto& [name, bytes] : plan.phases) table += row("  " + name, bytes);
+  print(table + row("peak", plan.peak()));
+}
+
+void TrainCommand::resume() {
+  if (options_.resume.empty()) return;
+  trainer_->resume(load_checkpoint(options_.resume, *model_, settings_json(options_, data_)));
+  spdlog::info("resumed  {} after step {}", options_.resume, trainer_->progress().steps_done);
+}
+
+std::vector<TrainBatch> TrainCommand::held_out_batches() const {
+  std::vector<TrainBatch> batches;
+  if (options_.eval_every == 0) return batches;
+  const auto data = dataset_of(options_, folder_, DataSplit::kHeldOut);
+  TrainBatch batch;
+  for (TrainSequence& sequence : data.sequences()) {
+    batch.push_back(std::move(sequence));
+    if (std::ssize(batch) == options_.batch.sequences) batches.push_back(std::exchange(batch, {}));
+  }
+  if (!batch.empty()) batches.push_back(std::move(batch));
+  return batches;
+}
+
+void TrainCommand::evaluate(TrainReport& report, const std::vector<TrainBatch>& held_out) {
+  if (held_out.empty()) return;
+  BatchLoss all;
+  for (const TrainBatch& batch : held_out) {
+    check_interrupted();
+    const BatchLoss loss = trainer_->evaluate(batch);
+    all.cross_entropy += loss.cross_entropy * static_cast<double>(loss.token_targets);
+    all.kl += loss.kl * static_cast<double>(loss.teacher_targets);
+    all.token_targets += loss.token_targets;
+    all.teacher_targets += loss.teacher_targets;
+    all.tokens += loss.tokens;
+  }
+  if (all.token_targets > 0) all.cross_entropy /= static_cast<double>(all.token_targets);
+  if (all.teacher_targets > 0) all.kl /= static_cast<double>(all.teacher_targets);
+  all.loss = all.cross_entropy + options_.settings.kl_weight * all.kl;
+  report.evaluation(trainer_->progress().steps_done, all);
+  held_out_ = all;
+}
+
+void TrainCommand::save(TrainReport& report) {
+  const auto path = options_.checkpoint_path();
+  save_checkpoint(path, *model_, trainer_->progress(), settings_json(options_, data_));
+  report.note(fmt::format("saved {} after step {}", path, trainer_->progress().steps_done));
+}
+
+void TrainCommand::train() {
+  const std::int64_t steps = options_.settings.schedule.steps;
+  TrainReport report(options_.log, trainer_->progress().steps_done, steps);
+  const auto held_out = held_out_batches();
+  const auto due = [](std::int64_t every, std::int64_t step) {
+    return every > 0 && step % every == 0;
+  };
+  while (trainer_->progress().steps_done < steps) {
+    const std::int64_t step = trainer_->progress().steps_done + 1;
+    last_ = trainer_->step(stream_.batch(step));
+    report.step(last_, backend_->memory_peak());
+    if (due(options_.eval_every, step) && step < steps) evaluate(report, held_out);
+    if (interrupted()) {
+      save(report);
+      fail(ExitCode::kInterrupted, "interrupted after step {}; --resume {} goes on", step,
+           options_.checkpoint_path());
+    }
+    if (due(options_.save_every, step)) save(report);
+  }
+  evaluate(report, held_out);
+  finish(report);
+}
+
+void TrainCommand::finish(const TrainReport& report) {
+  export_model(*model_, options_.model.folder, options_.out,
+               {.replace = options_.replace, .tensor_scale = !options_.compat});
+  if (options_.json) {
+    nlohmann::ordered_json json{{"out", options_.out},
+                                {"steps", trainer_->progress().steps_done},
+                                {"loss", last_.batch.loss},
+                                {"tokens_per_second", report.tokens_per_second()},
+                                {"memory_peak_bytes", backend_->memory_peak()},
+                                {"state_hash", state_hash(*model_)}};
+    if (held_out_) json["held_out_loss"] = held_out_->loss;
+    print(json.dump() + "\n");
+    return;
+  }
+  print(fmt::format("{}: {} steps, last loss {:.4f}, {:.0f} tok/s, peak {:.2f} GB\n", options_.out,
+                    trainer_->progress().steps_done, last_.batch.loss, report.tokens_per_second(),
+                    static_cast<double>(backend_->memory_peak()) / 1e9));
+}
+
+void TrainCommand::run() {
+  if (options_.preview > 0) return preview();
+  if (!options_.dry_run) {
+    check_export(options_.model.folder, options_.out, {.replace = options_.replace});
+  }
+  load();
+  print_plan();
+  if (options_.dry_run) return print_memory();
+  resume();
+  train();
+}
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "train", "Fine-tune all weights of an NVFP4 model on conversations or texts");
+  const auto options = std::make_shared<TrainOptions>();
+  bind(*command, *options);
+  command->callback([command, options] {
+    settle(*command, *options);
+    apply_settings(options->model);
+    const InterruptGuard guard;
+    if (!options->replay.empty()) make_replay(*options);
+    TrainCommand(*options).run();
+  });
+}
+
+}  // namespace qf::cli
