@@ -38,6 +38,8 @@ struct GradientRows {
   const T* values;  // [rows.count, cols]
   RowRange rows;
 };
+template <class T>
+GradientRows(const T*, RowRange) -> GradientRows<T>;
 
 // f32 gradients, and bf16 ones as their bits. Gradients that are not finite give states without
 // meaning, but defined ones.
