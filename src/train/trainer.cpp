@@ -101,8 +101,8 @@ class TrainStep {
   const ModelWeights& model_;
   const ModelWeights* teacher_;
   const TrainSettings& settings_;
-  RopeCache& rope_;
-  std::optional<RopeCache>& teacher_rope_;
+  RowPacker& packer_;
+  std::optional<RowPacker>& teacher_packer_;
   std::int64_t step_;
   at::ScalarType type_;
   at::Device device_;
@@ -117,8 +117,8 @@ TrainStep::TrainStep(Trainer& trainer, const TrainBatch& batch)
     : model_(trainer.model_),
       teacher_(trainer.teacher_),
       settings_(trainer.settings_),
-      rope_(trainer.rope_),
-      teacher_rope_(trainer.teacher_rope_),
+      packer_(trainer.packer_),
+      teacher_packer_(trainer.teacher_packer_),
       step_(trainer.progress_.steps_done + 1),
       type_(settings_.compute == ComputeDtype::kF32 ? at::kFloat : at::kBFloat16),
       device_(model_.backend().device()),
@@ -160,9 +160,9 @@ void TrainStep::add_micro_batch(std::span<const TrainSequence> sequences) {
     micro.teacher_targets.add(sequence, taught_start);
     taught_start += std::ssize(sequence.ids);
   }
-  micro.rows = rope_.pack(all);
+  micro.rows = packer_.pack(all);
   if (micro.teacher_targets.count() > 0 && teacher_ != nullptr) {
-    micro.teacher_rows = teacher_rope_->pack(taught);
+    micro.teacher_rows = teacher_packer_->pack(taught);
   }
   loss_.tokens += start;
   loss_.token_targets += micro.targets[0].count();
@@ -314,11 +314,11 @@ Trainer::Trainer(const ModelWeights& model, const ModelWeights* teacher, TrainSe
     : model_(model),
       teacher_(teacher),
       settings_(std::move(settings)),
-      rope_(model.config(), model.backend().device()) {
+      packer_(model.config(), model.backend().device()) {
   QF_CHECK(teacher == nullptr || teacher->config().vocab_size == model.config().vocab_size,
            "the teacher: expected the model's {} tokens, found {}", model.config().vocab_size,
            teacher->config().vocab_size);
-  if (teacher != nullptr) teacher_rope_.emplace(teacher->config(), teacher->backend().device());
+  if (teacher != nullptr) teacher_packer_.emplace(teacher->config(), teacher->backend().device());
   QF_CHECK(settings_.compute == ComputeDtype::kF32 || settings_.compute == ComputeDtype::kBF16,
            "training: expected to compute in fp32 or bf16, found another type");
   QF_CHECK(settings_.clip >= 0, "clipping: expected a norm of at least 0, found {}",

@@ -248,10 +248,10 @@ TEST_P(Gradient, InBF16IsCloseToAutograd) {
 
 TEST_P(Gradient, HiddenStatesAreThoseOfTheForwardPass) {
   const RecordedModel recorded(model_, *backend_);
-  RopeCache rope(model_.config(), backend_->device());
+  RowPacker packer(model_.config(), backend_->device());
   const auto batch = mixed_batch(model_);
   const std::vector<std::span<const std::int64_t>> ids{batch[0].ids, batch[2].ids};
-  const auto rows = rope.pack(ids);
+  const auto rows = packer.pack(ids);
   const auto hidden =
       final_norm(recorded.weights, run_blocks(recorded.weights, rows, at::kFloat)).hidden_MD;
   for (std::size_t i = 0; i < ids.size(); ++i) {

@@ -118,7 +118,7 @@ struct NoSink final : BlockSink {
 TEST(Step, SequencesDoNotSeeEachOther) {
   const auto model = RandomModel{.seed = 5}.make();
   const RecordedModel recorded(model);
-  RopeCache rope(model.config(), at::kCPU);
+  RowPacker packer(model.config(), at::kCPU);
   const auto generator = at::make_generator<at::CPUGeneratorImpl>(1);
   const auto first = test::random_ids(model, 70, 1);
   const auto dy = at::randn({110, model.config().hidden_size}, generator);
@@ -126,7 +126,7 @@ TEST(Step, SequencesDoNotSeeEachOther) {
   const auto run = [&](std::uint32_t seed_of_other) {
     const auto other = test::random_ids(model, 40, seed_of_other);
     const std::vector<std::span<const std::int64_t>> ids{first, other};
-    const auto rows = rope.pack(ids);
+    const auto rows = packer.pack(ids);
     const auto weights = recorded.weights.block(0, at::kFloat);
     const Block block{model.config(), model.backend(), weights, rows};
     const auto activations = block_activations(block, recorded.weights.embed(rows.ids));

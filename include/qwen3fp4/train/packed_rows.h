@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "qwen3fp4/model/config.h"
+#include "qwen3fp4/model/rope.h"
 
 namespace qf {
 
@@ -21,20 +22,18 @@ struct PackedRows {
   [[nodiscard]] std::int64_t count() const { return starts.back(); }
 };
 
-// cos and sin of positions on a device, computed once for the longest sequence so far.
-class RopeCache {
+// Packs sequences of a model's tokens for a device.
+class RowPacker {
  public:
-  RopeCache(const ModelConfig& config, at::Device device);
+  RowPacker(const ModelConfig& config, at::Device device)
+      : vocab_size_(config.vocab_size), device_(device), rope_(config, device) {}
   // Throws for an empty list, an empty sequence or an id that the model does not have.
   [[nodiscard]] PackedRows pack(std::span<const std::span<const std::int64_t>> sequences);
 
  private:
-  void reach(std::int64_t positions);
-
-  ModelConfig config_;
+  std::int64_t vocab_size_;
   at::Device device_;
-  at::Tensor inverse_frequencies_;
-  at::Tensor cos_, sin_;  // [positions, E]
+  RopeTable rope_;
 };
 
 }  // namespace qf

@@ -89,8 +89,8 @@ class Trainer {
   const ModelWeights& model_;
   const ModelWeights* teacher_;
   TrainSettings settings_;
-  RopeCache rope_;
-  std::optional<RopeCache> teacher_rope_;
+  RowPacker packer_;
+  std::optional<RowPacker> teacher_packer_;
   TrainProgress progress_;
 };
 
