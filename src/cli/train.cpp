@@ -255,7 +255,7 @@ void TrainCommand::evaluate(TrainReport& report, const std::vector<TrainBatch>& 
   if (held_out.empty()) return;
   BatchLoss all;
   for (const TrainBatch& batch : held_out) {
-    check_interrupted();
+    if (interrupted()) return;  // train() saves
     const BatchLoss loss = trainer_->evaluate(batch);
     all.cross_entropy += loss.cross_entropy * static_cast<double>(loss.token_targets);
     all.kl += loss.kl * static_cast<double>(loss.teacher_targets);
