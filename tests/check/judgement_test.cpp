@@ -264,8 +264,8 @@ TEST(Judgement, TinyNumbersHaveBoundsToo) {
 TEST(Paths, AreReadAsTheyAreWritten) {
   for (const PathSpec& path : shipped_paths()) EXPECT_EQ(parse_path(path_text(path), "--a"), path);
   EXPECT_EQ(parse_path("cpu,cache=off,prefill=whole", "--a").schedule, Schedule::kReplay);
-  for (const char* wrong : {"", "gpu", "cpu,", "cpu,prefill=all", "cpu,,cache=off",
-                            "cpu,dtype=fp8", "cpu,dtype=bf16,dtype=fp32"}) {
+  for (const char* wrong : {"", "gpu", "cpu,", "cpu,prefill=all", "cpu,,cache=off", "cpu,dtype=fp8",
+                            "cpu,dtype=bf16,dtype=fp32"}) {
     try {
       (void)parse_path(wrong, "--a");
       ADD_FAILURE() << wrong;

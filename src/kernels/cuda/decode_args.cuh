@@ -13,8 +13,8 @@ inline constexpr int kConsumerWarps = 4 * kGroups;
 inline constexpr int kConsumers = 32 * kConsumerWarps;
 inline constexpr int kThreads = kConsumers + 128;  // and the producer's warpgroup
 // Registers of a thread: 128 on average, dealt to those who multiply.
-inline constexpr int kProducerRegisters = 40;
-inline constexpr int kConsumerRegisters = 152;
+inline constexpr int kProducerRegisters = 32;
+inline constexpr int kConsumerRegisters = 160;
 inline constexpr int kMaxRing = 24;
 inline constexpr int kMaxXChunks = 24;
 inline constexpr int kPassTiles = 8;     // row tiles whose sums a block holds at a time

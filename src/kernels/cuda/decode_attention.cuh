@@ -368,9 +368,9 @@ __device__ __forceinline__ void attention(const Args& a, const Phase& p, RingPla
     named_barrier<kConsumers>();  // nobody multiplies by the staged activations any more
     store_heads<kHeadDim>(a, p, head, warp, lane);
     named_barrier<kConsumers>();
-    if (thread == 0) set_hint(shared_state().multiplying, 1);
+    if (thread == 0) shared_state().multiplying = 1;
     attend<kHeadDim>(a, place, warp, lane);
-    if (thread == 0) set_hint(shared_state().multiplying, 0);
+    if (thread == 0) shared_state().multiplying = 0;
     named_barrier<kConsumers>();
   }
   store_attended<kHeadDim>(a, p, thread);

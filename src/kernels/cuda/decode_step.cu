@@ -52,8 +52,8 @@ struct Producer {
   // The next slot, once its last bytes are used.
   __device__ __forceinline__ void acquire(int bytes) {
     mbarrier_wait(shared_address(shared_state().empty + slot), parity);
-    std::uint32_t& multiplying = shared_state().multiplying;
-    while (issued - arrived >= (hint(multiplying) != 0 ? kInFlightMultiplying : kInFlightWaiting)) {
+    const volatile std::uint32_t& multiplying = shared_state().multiplying;
+    while (issued - arrived >= (multiplying != 0 ? kInFlightMultiplying : kInFlightWaiting)) {
       wait_arrived();
     }
     mbarrier_expect(shared_address(shared_state().full + slot), bytes);
@@ -339,10 +339,10 @@ __device__ __forceinline__ void multiply_phase(const Consumer& c, const Phase& p
     if (thread < kPassTiles * 4) shared_state().arrived[thread / 4][thread % 4] = 0;
     fence_proxy_async();
     named_barrier<kConsumers>();
-    if (thread == 0) set_hint(shared_state().multiplying, 1);
+    if (thread == 0) shared_state().multiplying = 1;
     if (whole_stream) pass.factor = inverse_rms(c.a);
     multiply(c, pass, place, best);
-    if (thread == 0) set_hint(shared_state().multiplying, 0);
+    if (thread == 0) shared_state().multiplying = 0;
   }
 }
 

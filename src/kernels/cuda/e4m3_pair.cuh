@@ -9,7 +9,7 @@
 namespace qf::cuda {
 
 // Two E4M3 numbers in the low 16 bits, exactly.
-__device__ inline float2 e4m3_pair(std::uint32_t pair) {
+__device__ __forceinline__ float2 e4m3_pair(std::uint32_t pair) {
 #if __CUDA_ARCH__ >= 890
   std::uint32_t halves;
   asm("{.reg .b16 t; cvt.u16.u32 t,%1; cvt.rn.f16x2.e4m3x2 %0,t;}" : "=r"(halves) : "r"(pair));

@@ -98,23 +98,6 @@ template <int kPending>
 __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
-// A word of shared memory that warps tell each other something by, which says nothing of other
-// words; atomic, for no barrier lies between.
-__device__ __forceinline__ void set_hint(std::uint32_t& word, std::uint32_t value) {
-  asm volatile("{.reg .b32 old; atom.relaxed.cta.shared::cta.exch.b32 old,[%0],%1;}"
-               :
-               : "r"(shared_address(&word)), "r"(value)
-               : "memory");
-}
-__device__ __forceinline__ std::uint32_t hint(std::uint32_t& word) {
-  std::uint32_t value;
-  asm volatile("atom.relaxed.cta.shared::cta.or.b32 %0,[%1],0;"
-               : "=r"(value)
-               : "r"(shared_address(&word))
-               : "memory");
-  return value;
-}
-
 // c [64 x 16] = a [64 x 32] b [32 x 16]: a from registers, b by descriptor, E4M3 both. Nothing
 // reads c, and the constraints say so: as inputs its registers would be live through the whole
 // kernel.
