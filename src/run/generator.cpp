@@ -114,8 +114,8 @@ at::Tensor Generator::forward_pending() {
   return hidden_1D;
 }
 
-// One token; the device chooses the next.
-void Generator::run_pending_fused() {
+// The last token, all that is pending; the device chooses the next.
+void Generator::run_last_fused() {
   const std::int64_t first = cache_.length();
   const auto result = fused_->step(sequence_.back(), /*ahead=*/true);
   if (!result.finite) refuse_non_finite(first);
@@ -129,10 +129,6 @@ std::int64_t Generator::run_pending() {
   if (!options_.use_kv_cache) cache_.truncate(0);
   const std::int64_t first = cache_.length();
   const std::int64_t pending = static_cast<std::int64_t>(sequence_.size()) - first;
-  if (fused_ != nullptr && pending == 1) {
-    run_pending_fused();
-    return pending;
-  }
   const at::Tensor hidden_TD = forward_pending();
   choice_.reset();
   logits_ = model_.logits(hidden_TD.narrow(0, hidden_TD.size(0) - 1, 1))
@@ -218,8 +214,18 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
     (void)watch.lap();  // the callback's time is not ours
     answer.timing.decode_bytes += pending_bytes();
     ++answer.timing.decode_tokens;
-    (void)run_pending();
+    if (fused_ != nullptr) {
+      run_last_fused();
+    } else {
+      (void)run_pending();
+    }
   }
+}
+
+void Generator::restart(std::uint64_t seed) {
+  sequence_.clear();
+  cache_.truncate(0);
+  sampler_.reseed(seed);
 }
 
 void Generator::close_turn(std::int64_t end_token) {

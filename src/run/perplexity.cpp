@@ -120,7 +120,7 @@ void add_comparison(const at::Tensor& model_RV, const at::Tensor& teacher_RV, Co
   // A probability of 0 adds nothing, also where the logarithms are infinite.
   const auto terms_RV =
       at::where(p_RV > 0, p_RV * (teacher_RV - model_RV), at::zeros({}, p_RV.options()));
-  const auto kl_R = terms_RV.sum(-1).contiguous();
+  const auto kl_R = terms_RV.sum(-1).to(at::kCPU).contiguous();
   const auto* values = kl_R.const_data_ptr<double>();
   // Rounding can leave a sum that is 0 in truth just below it.
   for (std::int64_t i = 0; i < kl_R.numel(); ++i) out.kl.push_back(std::max(values[i], 0.0));

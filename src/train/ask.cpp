@@ -36,17 +36,27 @@ std::vector<std::int64_t> question_ids(const ModelFolder& folder, const std::str
   return chat.without_default_system().encode(folder.require_tokenizer(), messages, opening);
 }
 
-Answer ask(const Speaker& speaker, const std::string& question, SystemTurn turn,
-           GeneratorOptions options) {
-  const auto ids = question_ids(speaker.folder, question, turn);
+Interview::Interview(const Speaker& speaker, GeneratorOptions options)
+    : speaker_(speaker), options_(std::move(options)) {
+  options_.context = 0;
+  options_.end_tokens = speaker.folder.end_tokens();
+}
+
+Answer Interview::ask(const std::string& question, SystemTurn turn, std::uint64_t seed) {
+  // Room for most questions, so that a longer one seldom needs another generator.
+  constexpr std::int64_t kContext = 512;
+  const auto ids = question_ids(speaker_.folder, question, turn);
   const auto prompt = static_cast<std::int64_t>(ids.size());
-  const std::int64_t most = speaker.model.config().max_position_embeddings;
+  const std::int64_t most = speaker_.model.config().max_position_embeddings;
   QF_CHECK(prompt <= most, "a prompt has {} tokens, expected at most the model's {} positions",
            prompt, most);
-  options.context = std::min(most, prompt + options.max_new_tokens);
-  options.end_tokens = speaker.folder.end_tokens();
-  Generator generator(speaker.model, &speaker.folder.require_tokenizer(), std::move(options));
-  Answer answer = generator.answer(ids, [](std::int64_t, std::string_view) {});
+  const std::int64_t needed = std::min(most, prompt + options_.max_new_tokens);
+  if (needed > options_.context) {
+    options_.context = std::min(most, std::max(needed, kContext));
+    generator_.emplace(speaker_.model, &speaker_.folder.require_tokenizer(), options_);
+  }
+  generator_->restart(seed);
+  Answer answer = generator_->answer(ids, [](std::int64_t, std::string_view) {});
   check_interrupted();
   return answer;
 }

@@ -44,7 +44,8 @@ SystemMix mix_of(SystemTurn turn) {
   return mix;
 }
 
-// f64 [R, V]: log-probabilities at the positions whose next token is a target.
+// f64 [R, V] on the backend's device: log-probabilities at the positions whose next token is a
+// target.
 at::Tensor target_log_probabilities(const Qwen3Model& model, const TrainSequence& sequence,
                                     std::string_view role) {
   std::vector<std::int64_t> rows;
@@ -55,7 +56,7 @@ at::Tensor target_log_probabilities(const Qwen3Model& model, const TrainSequence
                 model.backend().cache_options());
   const auto hidden_TD = model.forward(sequence.ids, cache);
   const auto index_R = at::tensor(rows, at::kLong).to(hidden_TD.device());
-  const auto logits_RV = model.logits(hidden_TD.index_select(0, index_R)).to(at::kCPU, at::kDouble);
+  const auto logits_RV = model.logits(hidden_TD.index_select(0, index_R)).to(at::kDouble);
   if (!at::isfinite(logits_RV).all().item<bool>()) {
     fail(ExitCode::kNonFinite, "non-finite logits of the {} (qwen3fp4 inspect)", role);
   }
@@ -99,9 +100,10 @@ class Gate {
     GateAnswers& counts = result_.systems.back();
     GeneratorOptions options;
     options.max_new_tokens = input_.max_new_tokens;
+    Interview interview(tuned_, options);
     for (const IdentityQuestion& question : input_.questions) {
       GateAnswer answer{question, counts.system,
-                        ask(tuned_, question.prompt, counts.system, options).text};
+                        interview.ask(question.prompt, counts.system, 0).text};
       judge(answer, input_.names);
       if (question.label == 'A') {
         ++counts.identity_asked;

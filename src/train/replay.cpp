@@ -9,10 +9,10 @@ namespace qf {
 std::string replay_jsonl(const Speaker& speaker, std::span<const std::string> prompts,
                          const GeneratorOptions& options, const ReplayProgress& progress) {
   std::string lines;
+  Interview interview(speaker, options);
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    GeneratorOptions own = options;
-    own.sampling.seed += i;
-    const Answer answer = ask(speaker, prompts[i], SystemTurn::kDefault, own);
+    const Answer answer =
+        interview.ask(prompts[i], SystemTurn::kDefault, options.sampling.seed + i);
     const std::string text = replace_invalid_utf8(answer.text);
     if (!text.empty()) {
       const nlohmann::json line{{"messages",

@@ -172,6 +172,26 @@ TEST(Generator, LaterTurnsRunOnlyTheirOwnTokens) {
   EXPECT_EQ(generator_for(loaded, options).answer(whole, kQuiet).ids, two.ids);
 }
 
+TEST(Generator, ARestartedOneAnswersAsANewOne) {
+  const LoadedTiny loaded(TinyModel{});
+  auto options = options_for(loaded);
+  options.end_tokens = {};
+  options.max_new_tokens = 12;
+  options.sampling = {.temperature = 5, .repetition_penalty = 1.3, .seed = 8};
+  const Ids first{65, 66, 67};
+  const Ids second{72, 101};
+  auto generator = generator_for(loaded, options);
+  const auto before = generator.answer(second, kQuiet);
+  (void)generator.answer(first, kQuiet);
+  generator.restart(8);
+  const auto again = generator.answer(second, kQuiet);
+  EXPECT_EQ(again.ids, before.ids);
+  EXPECT_EQ(again.logits_hash, before.logits_hash);
+  EXPECT_EQ(generator.sequence().size(), 14U);
+  generator.restart(9);
+  EXPECT_NE(generator.answer(second, kQuiet).ids, before.ids);
+}
+
 TEST(Generator, ClosesATurnWithTheTemplatesEndToken) {
   auto tiny = scripted("ab");
   (*tiny.script)['b'] = kEndOfText;

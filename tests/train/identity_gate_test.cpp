@@ -81,9 +81,9 @@ TEST(Ask, PromptsAreTheTemplates) {
   EXPECT_EQ(text(SystemTurn::kNone), rest);
   EXPECT_EQ(text(SystemTurn::kEmpty), "<|im_start|>system\n<|im_end|>\n" + rest);
   GeneratorOptions options;
-  EXPECT_EQ(ask(speaker(tiny), "q", SystemTurn::kNone, options).text, "ab");
+  EXPECT_EQ(Interview(speaker(tiny), options).ask("q", SystemTurn::kNone, 0).text, "ab");
   options.max_new_tokens = 1;
-  EXPECT_EQ(ask(speaker(tiny), "q", SystemTurn::kNone, options).text, "a");
+  EXPECT_EQ(Interview(speaker(tiny), options).ask("q", SystemTurn::kNone, 0).text, "a");
 }
 
 TEST(Replay, IsReadableAndMarksCutAnswers) {

@@ -71,6 +71,9 @@ class Generator {
   // when the answer stopped for another reason; replaces another end token (<|endoftext|>).
   void close_turn(std::int64_t end_token);
 
+  // Forgets everything: answers as one that is made anew with this seed.
+  void restart(std::uint64_t seed);
+
   [[nodiscard]] const std::vector<std::int64_t>& sequence() const { return sequence_; }
   [[nodiscard]] const KvCache& cache() const { return cache_; }
   // How tokens are decoded, for --verbose: "one kernel a token", or why not.
@@ -79,7 +82,7 @@ class Generator {
  private:
   void append(std::span<const std::int64_t> ids);
   std::int64_t run_pending();
-  void run_pending_fused();
+  void run_last_fused();
   [[nodiscard]] at::Tensor forward_pending();
   [[nodiscard]] std::int64_t choose();
   [[noreturn]] void refuse_non_finite(std::int64_t first);

@@ -45,6 +45,8 @@ class Sampler {
   // The next `count` draws, for a device that samples by itself; skip_draws() tells how many of
   // them it took.
   [[nodiscard]] std::vector<double> next_draws(std::int64_t count) const;
+  // As if it were made anew with this seed.
+  void reseed(std::uint64_t seed) { random_.seed(seed); }
   void skip_draws(std::int64_t count) { random_.discard(static_cast<std::uint64_t>(count)); }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,10 +33,20 @@ struct Speaker {
 [[nodiscard]] std::vector<std::int64_t> question_ids(const ModelFolder& folder,
                                                      const std::string& question, SystemTurn turn);
 
-// Asks one question in a conversation of its own. `options.context` and `options.end_tokens` are
-// set here. Throws with exit code 130 when interrupted.
-[[nodiscard]] Answer ask(const Speaker& speaker, const std::string& question, SystemTurn turn,
-                         GeneratorOptions options);
+// Questions, each in a conversation of its own on one generator, for to make one costs more than a
+// short answer.
+class Interview {
+ public:
+  // `options.context` and `options.end_tokens` are set here.
+  Interview(const Speaker& speaker, GeneratorOptions options);
+  // With its own seed. Throws with exit code 130 when interrupted.
+  [[nodiscard]] Answer ask(const std::string& question, SystemTurn turn, std::uint64_t seed);
+
+ private:
+  Speaker speaker_;
+  GeneratorOptions options_;
+  std::optional<Generator> generator_;
+};
 
 // Prompts, one a line with the escapes of a TSV (data_file.h); empty lines and lines that begin
 // with # are skipped. A prompt that comes twice counts once.
