@@ -7,8 +7,8 @@ shift 2
 (($#)) || set -- reference cpu
 failed=0
 for backend in "$@"; do
-  dtypes=('' ,dtype=bf16)
-  [[ $backend == cuda ]] && dtypes+=(,dtype=fp16)
+  dtypes=('' ',dtype=bf16')
+  [[ $backend == cuda ]] && dtypes+=(',dtype=fp16')
   for schedule in '' ,prefill=token ,prefill=half ,cache=off; do
     for dtype in "${dtypes[@]}"; do
       for linear in '' ,linear=w4a4; do

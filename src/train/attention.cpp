@@ -122,7 +122,9 @@ Attended exact_attention(const at::Tensor& q_NHE, const at::Tensor& k_NKE, const
 
 AttentionInputs exact_backward(const at::Tensor& dout_NHE, const AttentionInputs& inputs,
                                const PackedRows& rows) {
-  const auto& [q_NHE, k_NKE, v_NKE] = inputs;
+  const at::Tensor& q_NHE = inputs.q_NHE;
+  const at::Tensor& k_NKE = inputs.k_NKE;
+  const at::Tensor& v_NKE = inputs.v_NKE;
   const std::int64_t group = q_NHE.size(1) / k_NKE.size(1);
   const double scale = scale_of(q_NHE);
   AttentionInputs gradient{at::empty_like(q_NHE), at::zeros_like(k_NKE), at::zeros_like(v_NKE)};

@@ -108,7 +108,7 @@ class TrainStep {
   at::Device device_;
   std::vector<MicroBatch> micro_batches_;
   BatchLoss loss_;
-  at::Tensor target_x_MD_;  // f32: the last block's output where the prediction counts
+  at::Tensor target_x_;  // [M, D] f32: the last block's output where the prediction counts
   at::Tensor target_rstd_;
   HeadLoss head_loss_;
 };
@@ -191,7 +191,7 @@ void TrainStep::gather_targets() {
       parts.push_back(micro.x_ND.index_select(0, on_device(rows, device_)));
     }
   }
-  target_x_MD_ = at::cat(parts, 0).to(at::kFloat);
+  target_x_ = at::cat(parts, 0).to(at::kFloat);
 }
 
 at::Tensor TrainStep::teacher_hidden() {
@@ -207,7 +207,7 @@ at::Tensor TrainStep::teacher_hidden() {
 
 std::vector<LossPart> TrainStep::loss_parts() {
   gather_targets();
-  auto normed = final_norm(model_, target_x_MD_);
+  auto normed = final_norm(model_, target_x_);
   target_rstd_ = std::move(normed.rstd);
   const auto hidden_MD = normed.hidden_MD.to(type_);
   std::vector<LossPart> parts;
@@ -269,11 +269,11 @@ void TrainStep::head_backward(GradientStep& step, bool last) {
   const auto dhidden_MD = at::cat(head_loss_.backward(take), 0);
   const ModelWeight& norm = model_.norm();
   auto back =
-      rms_norm_backward(dhidden_MD, target_x_MD_, target_rstd_, norm.rows(at::kFloat).view({-1}));
+      rms_norm_backward(dhidden_MD, target_x_, target_rstd_, norm.rows(at::kFloat).view({-1}));
   step.rows(norm, 0, back.weight.view({1, -1}), true);
   if (last) {
     head_loss_.forget();
-    target_x_MD_.reset();
+    target_x_.reset();
   }
   for (MicroBatch& micro : micro_batches_) micro.dx_ND = at::zeros_like(micro.x_ND, at::kFloat);
   std::int64_t first = 0;
@@ -313,7 +313,7 @@ double TrainStep::backward(const GradientStep::Options& options) {
 Trainer::Trainer(const ModelWeights& model, const ModelWeights* teacher, TrainSettings settings)
     : model_(model),
       teacher_(teacher),
-      settings_(std::move(settings)),
+      settings_(settings),
       packer_(model.config(), model.backend().device()) {
   QF_CHECK(teacher == nullptr || teacher->config().vocab_size == model.config().vocab_size,
            "the teacher: expected the model's {} tokens, found {}", model.config().vocab_size,
