@@ -274,9 +274,8 @@ std::string CudaBackend::description() const {
                                    ? std::string("fp32 of dequantised weights")
                                    : fmt::format("{} tensor cores", dtype_name(dtype_));
   return fmt::format(
-      "cuda: {} (compute capability {}.{}), products by {}; {} tokens and fewer straight from "
-      "packed "
-      "weights",
+      "cuda: {} (compute capability {}.{}), products by {}; up to {} tokens straight from the "
+      "codes",
       info_.name, info_.major, info_.minor, products, cuda::kLinearMaxTokens);
 }
 

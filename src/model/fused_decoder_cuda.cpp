@@ -123,6 +123,11 @@ class CudaFusedDecoder final : public FusedDecoder {
     return status;
   }
 
+  CudaFusedDecoder(const CudaFusedDecoder&) = delete;
+  CudaFusedDecoder& operator=(const CudaFusedDecoder&) = delete;
+  // A step that runs ahead may still be under way.
+  ~CudaFusedDecoder() override { (void)cudaStreamSynchronize(current_stream()); }
+
   [[nodiscard]] std::string_view description() const override { return "one kernel a token"; }
 
   void begin_sampling(const SampleRule& rule, std::span<const double> draws,
@@ -244,8 +249,7 @@ std::unique_ptr<FusedDecoder> make_kernel_decoder(const Qwen3Model& model, KvCac
 std::unique_ptr<FusedDecoder> FusedDecoder::make(const Qwen3Model& model, KvCache& cache,
                                                  const std::vector<bool>& allowed,
                                                  std::string& why_not) {
-  std::string no_kernel;
-  auto decoder = make_kernel_decoder(model, cache, allowed, no_kernel);
+  auto decoder = make_kernel_decoder(model, cache, allowed, why_not);
   if (decoder == nullptr) decoder = make_graph_decoder(model, cache, allowed, why_not);
   return decoder;
 }

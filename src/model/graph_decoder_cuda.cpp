@@ -236,8 +236,10 @@ class TokenPass {
 
 class GraphDecoder final : public FusedDecoder {
  public:
-  GraphDecoder(const Qwen3Model& model, KvCache& cache, const std::vector<bool>& allowed)
-      : model_(model),
+  GraphDecoder(const Qwen3Model& model, KvCache& cache, const std::vector<bool>& allowed,
+               const std::string& no_kernel)
+      : description_(fmt::format("one graph a token ({})", no_kernel)),
+        model_(model),
         cache_(cache),
         buffers_(model.config(), at::device(model.backend().device()).dtype(at::kFloat)),
         chooser_(allowed, cache.context(), model.backend().device()),
@@ -249,7 +251,12 @@ class GraphDecoder final : public FusedDecoder {
     sin_ = tables.second.to(model.backend().device());
   }
 
-  [[nodiscard]] std::string_view description() const override { return "one graph a token"; }
+  GraphDecoder(const GraphDecoder&) = delete;
+  GraphDecoder& operator=(const GraphDecoder&) = delete;
+  // A step that runs ahead may still be under way.
+  ~GraphDecoder() override { (void)cudaStreamSynchronize(current_stream()); }
+
+  [[nodiscard]] std::string_view description() const override { return description_; }
 
   void begin_sampling(const SampleRule& rule, std::span<const double> draws,
                       std::span<const std::int64_t> repeated) override {
@@ -339,6 +346,7 @@ class GraphDecoder final : public FusedDecoder {
                "choice of a token");
   }
 
+  std::string description_;
   const Qwen3Model& model_;
   KvCache& cache_;
   Buffers buffers_;
@@ -359,9 +367,9 @@ class GraphDecoder final : public FusedDecoder {
 std::unique_ptr<FusedDecoder> make_graph_decoder(const Qwen3Model& model, KvCache& cache,
                                                  const std::vector<bool>& allowed,
                                                  std::string& why_not) {
-  why_not = obstacle(model);
+  const std::string no_kernel = std::exchange(why_not, obstacle(model));
   if (!why_not.empty()) return nullptr;
-  return std::make_unique<GraphDecoder>(model, cache, allowed);
+  return std::make_unique<GraphDecoder>(model, cache, allowed, no_kernel);
 }
 
 }  // namespace qf

@@ -37,7 +37,7 @@ class FusedDecoder {
   FusedDecoder& operator=(const FusedDecoder&) = delete;
   virtual ~FusedDecoder() = default;
 
-  // "one kernel a token" or "one graph a token"
+  // "one kernel a token", or "one graph a token (why no kernel)"; as long as this lives.
   [[nodiscard]] virtual std::string_view description() const = 0;
 
   // How step() chooses from here on (kernels/sample.h); until then greedily. `draws`: numbers of

@@ -1,6 +1,5 @@
 #include <climits>
 
-#include "chained.cuh"
 #include "e2m1_word.cuh"
 #include "qwen3fp4/kernels/cuda/token_step.h"
 #include "qwen3fp4/kernels/fp4.h"
@@ -89,78 +88,46 @@ struct Nf4Format {
   static __device__ const float* book(const Nf4View& w) { return w.code_book; }
 };
 
-// A warp's rows of codes, kAhead tiles of them on their way at once.
+// sums[r] += row rows[r] of ws[r] times x. Loads of kAhead tiles of all rows are on their way at
+// once.
 template <class Format, int kRows, int kAhead>
-class Rows {
- public:
-  using View = typename Format::View;
-  __device__ Rows(const View (&ws)[kRows], const std::int64_t (&rows)[kRows])
-      : blocks_(ws[0].cols / kBlock), next_(threadIdx.x % 32) {
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      ws_[r] = ws[r];
-      rows_[r] = rows[r];
-    }
-    fetch();
-  }
-  // sums[r] += row r times x, of everything.
-  __device__ void add(const float4* x, const float* book, float (&sums)[kRows]) {
-    while (first_ < blocks_) {
-      uint2 codes[kAhead][kRows];
-      float scales[kAhead][kRows];
-      const std::int64_t first = first_;
-#pragma unroll
-      for (int a = 0; a < kAhead; ++a) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          codes[a][r] = codes_[a][r];
-          scales[a][r] = scales_[a][r];
-        }
-      }
-      fetch();
-#pragma unroll
-      for (int a = 0; a < kAhead; ++a) {
-        const std::int64_t block = first + 32 * a;
-        if (block >= blocks_) continue;
-        const float4* const tile = x + block / 32 * (kTileCols / 4) + threadIdx.x % 32;
-        const float4 quads[4] = {tile[0], tile[32], tile[64], tile[96]};
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          float low[8];
-          float high[8];
-          Format::unpack(codes[a][r].x, book, low);
-          Format::unpack(codes[a][r].y, book, high);
-          sums[r] = fmaf(dot16(low, high, quads), scales[a][r], sums[r]);
-        }
-      }
-    }
-  }
-
- private:
-  __device__ void fetch() {
-    first_ = next_;
-    next_ += 32 * kAhead;
+__device__ void add_rows(const typename Format::View (&ws)[kRows],
+                         const std::int64_t (&rows)[kRows], const float4* x, const float* book,
+                         float (&sums)[kRows]) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const std::int64_t blocks = ws[0].cols / kBlock;
+  for (std::int64_t first = lane; first < blocks; first += 32 * kAhead) {
+    uint2 codes[kAhead][kRows];
+    float scales[kAhead][kRows];
 #pragma unroll
     for (int a = 0; a < kAhead; ++a) {
-      const std::int64_t block = first_ + 32 * a;
+      const std::int64_t block = first + 32 * a;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        codes_[a][r] = make_uint2(0, 0);
-        scales_[a][r] = 0;
-        if (block >= blocks_) continue;
-        codes_[a][r] = reinterpret_cast<const uint2*>(ws_[r].codes)[rows_[r] * blocks_ + block];
-        scales_[a][r] = Format::scale(ws_[r], rows_[r], block);
+        codes[a][r] = make_uint2(0, 0);
+        scales[a][r] = 0;
+        if (block >= blocks) continue;
+        codes[a][r] = reinterpret_cast<const uint2*>(ws[r].codes)[rows[r] * blocks + block];
+        scales[a][r] = Format::scale(ws[r], rows[r], block);
+      }
+    }
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const std::int64_t block = first + 32 * a;
+      if (block >= blocks) continue;
+      const float4* const tile = x + block / 32 * (kTileCols / 4) + lane;
+      const float4 quads[4] = {tile[0], tile[32], tile[64], tile[96]};
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        float low[8];
+        float high[8];
+        Format::unpack(codes[a][r].x, book, low);
+        Format::unpack(codes[a][r].y, book, high);
+        sums[r] = fmaf(dot16(low, high, quads), scales[a][r], sums[r]);
       }
     }
   }
-
-  View ws_[kRows];
-  std::int64_t rows_[kRows];
-  std::int64_t blocks_;
-  std::int64_t first_ = 0, next_;  // this lane's blocks: fetched, to be fetched
-  uint2 codes_[kAhead][kRows];
-  float scales_[kAhead][kRows];
-};
+}
 
 template <class Format>
 __device__ const float* load_book(const typename Format::View& w, float* shared) {
@@ -179,7 +146,6 @@ template <class Format, int kRows>
 __global__ void __launch_bounds__(kThreads) linear_kernel(TokenLinear linear, Grid grid) {
   extern __shared__ float4 x[];
   __shared__ float book_values[kCodeBook];
-  let_next_start();
   int m = 0;
   while (m + 1 < linear.count && blockIdx.x >= grid.first[m + 1]) ++m;
   const typename Format::View w = Format::view(linear.matrix[m]);
@@ -193,12 +159,10 @@ __global__ void __launch_bounds__(kThreads) linear_kernel(TokenLinear linear, Gr
     ws[r] = w;
     rows[r] = min(first + r, w.rows - 1);
   }
-  Rows<Format, kRows, 4 / kRows> weights(ws, rows);
   const float* const book = load_book<Format>(w, book_values);
-  wait_for_previous();
   load_x(linear.x, w.cols, grid.tiles, x);
   if (first >= w.rows) return;
-  weights.add(x, book, sums);
+  add_rows<Format, kRows, 8 / kRows>(ws, rows, x, book, sums);
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     const float sum = warp_sum(sums[r]);
@@ -213,18 +177,14 @@ template <class Format>
 __global__ void __launch_bounds__(kThreads) swiglu_kernel(TokenLinear linear, int tiles) {
   extern __shared__ float4 x[];
   __shared__ float book_values[kCodeBook];
-  let_next_start();
   const typename Format::View ws[2] = {Format::view(linear.matrix[0]),
                                        Format::view(linear.matrix[1])};
   const std::int64_t row = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
-  const std::int64_t mine = min(row, ws[0].rows - 1);
-  Rows<Format, 2, 2> weights(ws, {mine, mine});
   const float* const book = load_book<Format>(ws[0], book_values);
-  wait_for_previous();
   load_x(linear.x, ws[0].cols, tiles, x);
   if (row >= ws[0].rows) return;
   float sums[2] = {};
-  weights.add(x, book, sums);
+  add_rows<Format, 2, 4>(ws, {row, row}, x, book, sums);
   const float gate = Format::finish(ws[0], warp_sum(sums[0]));
   const float up = Format::finish(ws[1], warp_sum(sums[1]));
   if (threadIdx.x % 32 == 0) linear.y[0][row] = gate / (1.0F + expf(-gate)) * up;
@@ -284,8 +244,9 @@ cudaError_t launch_linear(const TokenLinear& linear, cudaStream_t stream) {
   const std::size_t bytes = static_cast<std::size_t>(grid.tiles) * kTileCols * sizeof(float);
   const cudaError_t status = allow(linear_kernel<Format, kRows>, bytes);
   if (status != cudaSuccess) return status;
-  return launch_chained({static_cast<unsigned>(blocks), kThreads, bytes, stream},
-                        linear_kernel<Format, kRows>, linear, grid);
+  linear_kernel<Format, kRows>
+      <<<static_cast<unsigned>(blocks), kThreads, bytes, stream>>>(linear, grid);
+  return cudaGetLastError();
 }
 
 // Enough blocks for every SM; more rows a warp share their reads of x.
@@ -306,8 +267,8 @@ cudaError_t launch_swiglu(const TokenLinear& linear, cudaStream_t stream) {
   const std::size_t bytes = static_cast<std::size_t>(tiles) * kTileCols * sizeof(float);
   const cudaError_t status = allow(swiglu_kernel<Format>, bytes);
   if (status != cudaSuccess) return status;
-  return launch_chained({static_cast<unsigned>(blocks), kThreads, bytes, stream},
-                        swiglu_kernel<Format>, linear, tiles);
+  swiglu_kernel<Format><<<static_cast<unsigned>(blocks), kThreads, bytes, stream>>>(linear, tiles);
+  return cudaGetLastError();
 }
 
 }  // namespace

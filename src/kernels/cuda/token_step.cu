@@ -1,7 +1,6 @@
 #include <climits>
 #include <cmath>
 
-#include "chained.cuh"
 #include "narrow.cuh"
 #include "qwen3fp4/kernels/cuda/token_step.h"
 
@@ -26,16 +25,12 @@ __device__ float warp_sum(float value) {
 template <class T>
 __global__ void embed_kernel(const T* table, std::int64_t hidden, const TokenState* state,
                              float* x) {
-  let_next_start();
-  wait_for_previous();
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i < hidden) x[i] = load(table + std::int64_t{state->token} * hidden + i);
 }
 
 __global__ void __launch_bounds__(kNormThreads) add_rms_norm_kernel(NormStep s) {
   __shared__ float of_warp[kNormThreads / 32];
-  let_next_start();
-  wait_for_previous();
   float squares = 0;
   for (std::int64_t c = 4 * threadIdx.x; c < s.cols; c += 4 * kNormThreads) {
     float4 v = load4(s.x + c);
@@ -64,8 +59,6 @@ __global__ void __launch_bounds__(kNormThreads) add_rms_norm_kernel(NormStep s) 
 template <class T>
 __global__ void place_heads_kernel(TokenAttention<T> a) {
   __shared__ float normed[kMaxHeadDim];
-  let_next_start();
-  wait_for_previous();
   const std::int64_t width = a.head_dim;
   const std::int64_t position = a.state->position;
   const auto head = static_cast<std::int64_t>(blockIdx.x);
@@ -142,8 +135,6 @@ template <class T, int kOwn, int kGroup>
 __global__ void __launch_bounds__(32 * kAttentionWarps) attend_kernel(TokenAttention<T> a) {
   __shared__ float parts[kAttentionWarps][kGroup][32 * kOwn + 2];
   constexpr std::int64_t kWidth = 32 * kOwn;
-  let_next_start();
-  wait_for_previous();
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int warp = static_cast<int>(threadIdx.x / 32);
   const std::int64_t kv = blockIdx.x;
@@ -221,8 +212,6 @@ __global__ void __launch_bounds__(32 * kAttentionWarps) attend_kernel(TokenAtten
 
 // A block a query head, a thread a feature.
 __global__ void combine_kernel(const float* partial, std::int64_t head_dim, float* out) {
-  let_next_start();
-  wait_for_previous();
   const float* const parts = partial + std::int64_t{blockIdx.x} * kSplits * part_floats(head_dim);
   const auto i = static_cast<std::int64_t>(threadIdx.x);
   float most = -INFINITY;
@@ -239,8 +228,6 @@ __global__ void combine_kernel(const float* partial, std::int64_t head_dim, floa
 }
 
 __global__ void advance_kernel(const std::uint32_t* token, TokenState* state) {
-  let_next_start();
-  wait_for_previous();
   state->token = *token;
   ++state->position;
 }
@@ -253,12 +240,10 @@ cudaError_t launch_attend(const TokenAttention<T>& a, cudaStream_t stream) {
                                           attend_kernel<T, kOwn, 5>, attend_kernel<T, kOwn, 6>,
                                           attend_kernel<T, kOwn, 7>, attend_kernel<T, kOwn, 8>};
   const dim3 grid(static_cast<unsigned>(a.kv_heads), kSplits);
-  const cudaError_t status = launch_chained({grid, 32 * kAttentionWarps, 0, stream},
-                                            kKernels[a.heads / a.kv_heads - 1], a);
-  if (status != cudaSuccess) return status;
-  return launch_chained(
-      {static_cast<unsigned>(a.heads), static_cast<unsigned>(a.head_dim), 0, stream},
-      combine_kernel, a.partial, a.head_dim, a.out);
+  kKernels[a.heads / a.kv_heads - 1]<<<grid, 32 * kAttentionWarps, 0, stream>>>(a);
+  combine_kernel<<<static_cast<unsigned>(a.heads), static_cast<unsigned>(a.head_dim), 0, stream>>>(
+      a.partial, a.head_dim, a.out);
+  return cudaGetLastError();
 }
 
 template <class T>
@@ -279,7 +264,8 @@ cudaError_t embed_token(const T* table, std::int64_t hidden, const TokenState* s
   constexpr int kThreads = 256;
   if (hidden <= 0 || hidden > INT_MAX) return cudaErrorInvalidValue;
   const auto grid = static_cast<unsigned>((hidden + kThreads - 1) / kThreads);
-  return launch_chained({grid, kThreads, 0, stream}, embed_kernel<T>, table, hidden, state, x);
+  embed_kernel<<<grid, kThreads, 0, stream>>>(table, hidden, state, x);
+  return cudaGetLastError();
 }
 
 cudaError_t add_rms_norm(const NormStep& step, cudaStream_t stream) {
@@ -287,7 +273,8 @@ cudaError_t add_rms_norm(const NormStep& step, cudaStream_t stream) {
       misaligned(step.weight) || misaligned(step.y)) {
     return cudaErrorInvalidValue;
   }
-  return launch_chained({1, kNormThreads, 0, stream}, add_rms_norm_kernel, step);
+  add_rms_norm_kernel<<<1, kNormThreads, 0, stream>>>(step);
+  return cudaGetLastError();
 }
 
 std::int64_t token_attention_floats(std::int64_t heads, std::int64_t head_dim) {
@@ -297,8 +284,8 @@ std::int64_t token_attention_floats(std::int64_t heads, std::int64_t head_dim) {
 template <class T>
 cudaError_t place_heads(const TokenAttention<T>& a, cudaStream_t stream) {
   if (!valid(a)) return cudaErrorInvalidValue;
-  return launch_chained({static_cast<unsigned>(a.heads + 2 * a.kv_heads), 32, 0, stream},
-                        place_heads_kernel<T>, a);
+  place_heads_kernel<<<static_cast<unsigned>(a.heads + 2 * a.kv_heads), 32, 0, stream>>>(a);
+  return cudaGetLastError();
 }
 
 template <class T>
@@ -321,7 +308,8 @@ cudaError_t attend_token(const TokenAttention<T>& a, cudaStream_t stream) {
 }
 
 cudaError_t advance_token(const std::uint32_t* token, TokenState* state, cudaStream_t stream) {
-  return launch_chained({1, 1, 0, stream}, advance_kernel, token, state);
+  advance_kernel<<<1, 1, 0, stream>>>(token, state);
+  return cudaGetLastError();
 }
 
 #define QF_INSTANTIATE(T) \
