@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -32,6 +33,10 @@ void add_train(CLI::App& app);
 void print(std::string_view text);
 // Without control characters: names that come from a file must not move the terminal's cursor.
 [[nodiscard]] std::string printable(std::string text);
+
+// "KEY=VALUE" each, of --define; neither may be empty.
+[[nodiscard]] std::map<std::string, std::string> parse_defines(
+    const std::vector<std::string>& defines);
 
 // An option that takes one of a few words; `target` holds the default. CLI11's own transformer
 // would also take the enum's numbers, and shows them.

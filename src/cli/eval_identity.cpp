@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -57,16 +56,8 @@ void append_spread(std::vector<IdentityQuestion> from, std::int64_t count,
 }
 
 void EvalIdentityCommand::read_questions(const ModelConfig& config) {
-  std::map<std::string, std::string> values;
-  for (const std::string& define : defines) {
-    const std::size_t equals = define.find('=');
-    if (equals == std::string::npos || equals == 0 || equals + 1 == define.size()) {
-      fail(ExitCode::kUsage, "--define: expected KEY=VALUE, got '{}'", define);
-    }
-    values[define.substr(0, equals)] = define.substr(equals + 1);
-  }
-  auto read =
-      read_identity_data(data, values, languages.empty() ? identity_languages(config) : languages);
+  auto read = read_identity_data(data, parse_defines(defines),
+                                 languages.empty() ? identity_languages(config) : languages);
   gate.names = {read.name, read.maker, old_names.empty() ? usual_old_names() : old_names};
   for (const char label : {'A', 'C'}) {
     std::vector<IdentityQuestion> own;

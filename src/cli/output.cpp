@@ -23,4 +23,16 @@ std::string printable(std::string text) {
   return text;
 }
 
+std::map<std::string, std::string> parse_defines(const std::vector<std::string>& defines) {
+  std::map<std::string, std::string> values;
+  for (const std::string& define : defines) {
+    const std::size_t equals = define.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == define.size()) {
+      fail(ExitCode::kUsage, "--define: expected KEY=VALUE, found '{}'", define);
+    }
+    values[define.substr(0, equals)] = define.substr(equals + 1);
+  }
+  return values;
+}
+
 }  // namespace qf::cli

@@ -1,6 +1,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <exception>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -37,15 +38,7 @@ constexpr double kDistillRate = 3e-3;
 constexpr std::int64_t kReplayTokens = 96;
 
 DataReading reading_of(const TrainOptions& options) {
-  DataReading reading{.holdout_percent = options.holdout_percent};
-  for (const std::string& define : options.defines) {
-    const auto equals = define.find('=');
-    if (equals == std::string::npos || equals == 0) {
-      fail(ExitCode::kUsage, "--define: expected KEY=VALUE, found '{}'", define);
-    }
-    reading.defines[define.substr(0, equals)] = define.substr(equals + 1);
-  }
-  return reading;
+  return {.defines = parse_defines(options.defines), .holdout_percent = options.holdout_percent};
 }
 
 // What --preset identity trains on.
@@ -124,6 +117,9 @@ class TrainCommand {
   void preview();
   void load();
   [[nodiscard]] double learning_rate() const;
+  [[nodiscard]] ExportOptions export_options() const {
+    return {.replace = options_.replace, .tensor_scale = !options_.compat};
+  }
   void print_plan() const;
   void print_memory();
   void resume();
@@ -131,7 +127,8 @@ class TrainCommand {
   void evaluate(TrainReport& report, const std::vector<TrainBatch>& held_out);
   [[nodiscard]] std::vector<TrainBatch> held_out_batches() const;
   void save(TrainReport& report);
-  void finish(const TrainReport& report);
+  void finish(TrainReport& report);
+  void export_or_save(TrainReport& report);
 
   TrainOptions options_;
   ModelFolder folder_;
@@ -299,9 +296,23 @@ void TrainCommand::train() {
   finish(report);
 }
 
-void TrainCommand::finish(const TrainReport& report) {
-  export_model(*model_, options_.model.folder, options_.out,
-               {.replace = options_.replace, .tensor_scale = !options_.compat});
+// Where the folder cannot be written after all, the run is not lost if a checkpoint can.
+void TrainCommand::export_or_save(TrainReport& report) {
+  try {
+    export_model(*model_, options_.model.folder, options_.out, export_options());
+  } catch (const Error&) {
+    const auto why = std::current_exception();
+    try {
+      save(report);
+    } catch (const Error& error) {
+      report.note(error.what());
+    }
+    std::rethrow_exception(why);
+  }
+}
+
+void TrainCommand::finish(TrainReport& report) {
+  export_or_save(report);
   if (options_.json) {
     nlohmann::ordered_json json{{"out", options_.out},
                                 {"steps", trainer_->progress().steps_done},
@@ -320,10 +331,9 @@ void TrainCommand::finish(const TrainReport& report) {
 
 void TrainCommand::run() {
   if (options_.preview > 0) return preview();
-  if (!options_.dry_run) {
-    check_export(options_.model.folder, options_.out, {.replace = options_.replace});
-  }
+  if (!options_.dry_run) check_export(options_.model.folder, options_.out, export_options());
   load();
+  check_export(*model_, export_options());
   print_plan();
   if (options_.dry_run) return print_memory();
   resume();

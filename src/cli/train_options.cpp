@@ -235,6 +235,10 @@ void settle(const CLI::App& command, TrainOptions& options) {
   if (!options.teacher.empty() && !options.replay.empty()) {
     fail(ExitCode::kUsage, "--replay: its teacher is the start model, found --teacher beside it");
   }
+  if ((options.start.offload_moments || options.start.offload_master) &&
+      options.model.backend != "cuda") {
+    fail(ExitCode::kUsage, "--offload-states, --offload-master: expected with --backend cuda");
+  }
   if (options.system_mix.size() != 4) {
     fail(ExitCode::kUsage, "--system-mix: expected four numbers, found {}",
          options.system_mix.size());

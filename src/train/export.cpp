@@ -31,12 +31,24 @@ void write_norm(DatWriter& out, const ModelWeight& norm) {
 void check_export(const std::filesystem::path& papers, const std::filesystem::path& destination,
                   const ExportOptions& options) {
   check_destination(papers, folder_path(destination), options.replace);
+  const AtomicFolder unwritable_places_throw(folder_path(destination), options.replace);
+}
+
+void check_export(const ModelWeights& model, const ExportOptions& options) {
+  model.for_each([&](const ModelWeight& weight) {
+    const WeightMatrix& matrix = weight.weight();
+    QF_CHECK(options.tensor_scale || matrix.format() != WeightFormat::kNvfp4 ||
+                 matrix.global_scale() == 1.0F,
+             "--compat: {}: expected a tensor scale of 1, found {} (convert --compat)",
+             weight.spec().name, matrix.global_scale());
+  });
 }
 
 void export_model(const ModelWeights& model, const std::filesystem::path& papers,
                   const std::filesystem::path& destination, const ExportOptions& options) {
   const c10::InferenceMode no_autograd;
-  check_export(papers, destination, options);
+  check_destination(papers, folder_path(destination), options.replace);
+  check_export(model, options);
   const auto source = open_checkpoint(papers);
   std::int64_t entries = 0;
   model.for_each([&](const ModelWeight& weight) {

@@ -101,9 +101,26 @@ TEST_F(TrainCommands, RefusesBeforeItWorks) {
   refuse(words("out", {"--system-mix", "1,2"}), 2, "expected four numbers");
   refuse(words("out", {"--freeze", "("}), 2, "--freeze");
   refuse(words("out", {"--define", "name"}), 2, "expected KEY=VALUE");
+  refuse(words("out", {"--offload-states"}), 2, "expected with --backend cuda");
+  refuse(words("out", {"--compat"}), 4, "expected a tensor scale of 1");
+  refuse(words("data.tsv/out"), 4, "cannot be created");
+  EXPECT_FALSE(std::filesystem::exists(path("out.log.jsonl")));
   EXPECT_EQ(hash_of(words("out", {"--steps", "2", "--save-every", "1"})).size(), 16U);
   refuse(words("next", {"--steps", "2", "--lr", "1", "--resume", path("out.checkpoint.dat")}), 2,
          "was written with --lr = ");
+}
+
+// A folder that somebody makes meanwhile.
+TEST_F(TrainCommands, SavesACheckpointWhereTheModelCannotBeWritten) {
+  Program run(words("out", {"--steps", "40"}));
+  await(path("out.log.jsonl"));
+  std::filesystem::create_directory(path("out"));
+  write_text_file(path("out") + "/theirs", "");
+  const auto done = run.wait();
+  EXPECT_EQ(done.exit_code, 2) << done.err;
+  EXPECT_THAT(done.err, HasSubstr("out.checkpoint.dat after step 40"));
+  EXPECT_THAT(done.err, HasSubstr("exists already"));
+  EXPECT_TRUE(std::filesystem::exists(path("out.checkpoint.dat")));
 }
 
 TEST_F(TrainCommands, NamesWhatIsNotFinite) {

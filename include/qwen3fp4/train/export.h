@@ -16,8 +16,11 @@ struct ExportOptions {
 // `papers`. Appears whole or not at all.
 void export_model(const ModelWeights& model, const std::filesystem::path& papers,
                   const std::filesystem::path& destination, const ExportOptions& options);
-// What export_model() would refuse about the destination, before a long run (exit code 2).
+// What export_model() would refuse about the destination (exit code 2), and whether a folder can be
+// made there, before a long run.
 void check_export(const std::filesystem::path& papers, const std::filesystem::path& destination,
                   const ExportOptions& options);
+// Likewise about the weights.
+void check_export(const ModelWeights& model, const ExportOptions& options);
 
 }  // namespace qf
