@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -103,6 +104,10 @@ void BenchCommand::run_steps() const {
   StepBenchOptions options;
   for (const std::string& text : train) {
     const auto [sequences, tokens] = parse_pair(text);
+    if (sequences < 1 || tokens < 2) {
+      fail(ExitCode::kUsage, "--train: expected SEQUENCESxTOKENS of at least 1 and 2, found '{}'",
+           text);
+    }
     options.batches.push_back({sequences, tokens});
   }
   options.compute = model.dtype == "fp32" || (model.dtype == "auto" && model.backend != "cuda")
@@ -157,12 +162,23 @@ void BenchCommand::run() {
 }
 
 // Not by CLI11's own means, which would list all of them in every option's line of the help.
-void check_kernel_options(const CLI::App& command) {
-  for (const auto* const name : {"--model", "--backend", "--dtype", "--synthetic", "--format",
-                                 "--pp", "--tg", "--depth", "--train"}) {
-    if (command.count(name) > 0) {
-      fail(ExitCode::kUsage, "{}: expected without --kernels, which runs no model", name);
-    }
+void refuse_options(const CLI::App& command, std::initializer_list<const char*> names,
+                    std::string_view why) {
+  for (const auto* const name : names) {
+    if (command.count(name) > 0) fail(ExitCode::kUsage, "{}: expected without {}", name, why);
+  }
+}
+
+void check_options(const CLI::App& command) {
+  if (command.count("--kernels") > 0) {
+    refuse_options(command,
+                   {"--model", "--backend", "--dtype", "--synthetic", "--format", "--pp", "--tg",
+                    "--depth", "--train"},
+                   "--kernels, which runs no model");
+  }
+  if (command.count("--train") > 0) {
+    refuse_options(command, {"--format", "--pp", "--tg", "--depth"},
+                   "--train, which runs steps on NVFP4");
   }
 }
 
@@ -203,19 +219,21 @@ void add_bench(CLI::App& app) {
       "Of the synthetic projections and head")
       ->needs(synthetic);
   bind_sizes(*command, options->bench);
-  command
-      ->add_option("--train", options->train,
-                   "Optimiser steps on batches of these sizes instead, of a --synthetic model")
-      ->type_name("SEQUENCESxTOKENS,...")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->needs(synthetic);
+  auto* train =
+      command
+          ->add_option("--train", options->train,
+                       "Optimiser steps on batches of these sizes instead, of a --synthetic model")
+          ->type_name("SEQUENCESxTOKENS,...")
+          ->delimiter(',')
+          ->allow_extra_args(false)
+          ->needs(synthetic);
   add_choice(*command, "--profile", options->profile,
              {{"exact", TrainProfile::kExact},
               {"default", TrainProfile::kDefault},
               {"min", TrainProfile::kMin},
               {"fp32", TrainProfile::kFp32}},
-             "Optimiser states for --train");
+             "Optimiser states for --train")
+      ->needs(train);
   auto* kernels = command->add_flag("--kernels", options->kernels,
                                     "Measure the CPU's kernels one by one instead");
   command->add_option("--shape", options->shape, "Of the weight for --kernels: OUTxIN features")
@@ -225,7 +243,7 @@ void add_bench(CLI::App& app) {
   auto* json = command->add_flag("--json", options->json, "Print one object instead of a table");
   command->add_flag("--csv", options->csv, "Print comma-separated values")->excludes(json);
   command->callback([command, options] {
-    if (options->kernels) check_kernel_options(*command);
+    check_options(*command);
     options->run();
   });
 }

@@ -207,6 +207,13 @@ TEST_F(BenchCommand, WrongUsageIsOneSentence) {
     EXPECT_EQ(run_program({"bench", "--kernels", "--shape", shape}).exit_code, 2) << shape;
   }
   EXPECT_EQ(run_program({"bench", "--synthetic", "qwen3-4b", "--format", "f32"}).exit_code, 2);
+  const auto train = [](const char* batch, const char* option, const char* value) {
+    return run_program({"bench", "--synthetic", "qwen3-4b", "--train", batch, option, value});
+  };
+  EXPECT_THAT(train("abc", "--reps", "1").err,
+              HasSubstr("SEQUENCESxTOKENS of at least 1 and 2, found 'abc'"));
+  EXPECT_THAT(train("1x8", "--pp", "8").err, HasSubstr("--pp: expected without --train"));
+  EXPECT_EQ(run_program({"bench", "--synthetic", "qwen3-4b", "--profile", "min"}).exit_code, 2);
 }
 
 }  // namespace

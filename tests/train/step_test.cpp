@@ -13,6 +13,7 @@
 #include "qwen3fp4/quant/parallel.h"
 #include "qwen3fp4/train/memory_plan.h"
 #include "qwen3fp4/train/schedule.h"
+#include "qwen3fp4/train/step_bench.h"
 #include "training_model.h"
 
 namespace qf {
@@ -333,6 +334,32 @@ TEST_F(StepMemory, IsWhatThePlanSays) {
     const auto held = static_cast<double>(step_peak(model, settings, batch));
     EXPECT_NEAR(planned, held, 0.05 * held) << micro_batch_tokens;
   }
+}
+
+TEST(StepBench, CountsWhatAStepDoes) {
+  const Qwen3Model start = RandomModel{.seed = 4}.make();
+  const RecordedModel model(start);
+  std::vector<std::string> shown;
+  const auto report = bench_steps(model.weights, {.batches = {{1, 5}, {3, 4}}, .repetitions = 2},
+                                  [&](std::int64_t done, std::int64_t all, std::string_view test) {
+                                    shown.push_back(fmt::format("{} {}/{}", test, done, all));
+                                  });
+  ASSERT_EQ(report.rows.size(), 2U);
+  EXPECT_EQ(report.rows[1].test, "train3x4");
+  EXPECT_EQ(report.rows[1].tokens, 12);
+  EXPECT_EQ(report.rows[1].seconds.size(), 2U);
+  std::int64_t weights = 0;
+  model.weights.for_each([&](const ModelWeight& weight) {
+    if (weight.spec().kind == WeightKind::kLinear || &weight == &model.weights.head()) {
+      weights += weight.weight().out_features() * weight.weight().in_features();
+    }
+  });
+  EXPECT_EQ(report.rows[1].flops, 8 * 12 * weights);
+  EXPECT_EQ(report.rows[1].bytes, 3 * model.weights.weight_bytes());
+  EXPECT_EQ(shown.back(), "train3x4 51/51");
+  // A warm-up and two repetitions of each.
+  for (const auto& [name, weight] : model.recorded) EXPECT_EQ(weight->step.step, 6) << name;
+  EXPECT_THROW((void)bench_steps(model.weights, {.batches = {{1, 1}}}), Error);
 }
 
 }  // namespace
