@@ -2,16 +2,18 @@
 # On a machine with a GPU and nvcc, without network: builds the kernels (no libtorch needed), runs
 # every GPU test, runs them again under compute-sanitizer, and prints the timing rows. With
 # `--program build/cuda/qwen3fp4 --model DIR` (from the quick start) the program's paths are checked
-# as well: every CUDA path against the reference, greedy answers, KL, and the bench's rows.
+# as well: every CUDA path against the reference, greedy answers, KL, and the bench's rows. `--model`
+# may be given again, for other formats.
 # `--quick` leaves the sanitizers out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-build=build/gpu program='' model='' quick=false
+build=build/gpu program='' quick=false
+models=()
 while (($#)); do
   case $1 in
     --program) program=$2 && shift 2 ;;
-    --model) model=$2 && shift 2 ;;
+    --model) models+=("$2") && shift 2 ;;
     --build) build=$2 && shift 2 ;;
     --quick) quick=true && shift ;;
     *) echo "gpu_check: expected --program FILE, --model DIR, --build DIR or --quick, got $1" >&2 && exit 2 ;;
@@ -40,29 +42,36 @@ if ! $quick; then
 fi
 
 [[ -n $program ]] || exit 0
-echo "== paths of the program"
 failed=0
-scripts/check_paths.sh "$program" "$model" cuda || failed=1
-echo "== greedy answers"
 prompt='Write one short sentence about UFO and you.'
-generate() { "$program" generate --model "$model" --prompt "$prompt" --max-tokens 64 --ignore-eos "$@"; }
-reference=$(generate --backend reference --temp 0)
-for options in '' '--fused false' '--dtype bf16' '--dtype fp32'; do
-  # shellcheck disable=SC2086
-  if [[ $(generate --backend cuda --temp 0 $options) == "$reference" ]]; then
-    echo "cuda $options: the reference's 64 tokens"
+for model in "${models[@]}"; do
+  generate() { "$program" generate --model "$model" --prompt "$prompt" --max-tokens 64 --ignore-eos "$@"; }
+  echo "== $model: paths of the program"
+  scripts/check_paths.sh "$program" "$model" cuda || failed=1
+  echo "== $model: greedy answers"
+  reference=$(generate --backend reference --temp 0)
+  for options in '' '--fused false' '--dtype bf16' '--dtype fp32'; do
+    # shellcheck disable=SC2086
+    if [[ $(generate --backend cuda --temp 0 $options) == "$reference" ]]; then
+      echo "cuda $options: the reference's 64 tokens"
+    else
+      echo "cuda $options: other tokens than the reference's" && failed=1
+    fi
+  done
+  echo "== $model: same seed, same text"
+  first=$(generate --backend cuda --seed 7 --temp 0.8)
+  again=$(generate --backend cuda --seed 7 --temp 0.8)
+  other=$(generate --backend cuda --seed 8 --temp 0.8)
+  if [[ -n $first && $first == "$again" && $first != "$other" ]]; then
+    echo "same; another with another seed"
   else
-    echo "cuda $options: other tokens than the reference's" && failed=1
+    echo "different, or the same for every seed" && failed=1
   fi
-done
-echo "== same seed, same text"
-first=$(generate --backend cuda --seed 7 --temp 0.8)
-again=$(generate --backend cuda --seed 7 --temp 0.8)
-if [[ -n $first && $first == "$again" ]]; then echo "same"; else echo "different" && failed=1; fi
-echo "== KL(reference || cuda)"
-for dtype in fp32 fp16 bf16; do
-  "$program" perplexity --model "$model" --backend cuda --dtype $dtype --file doc/cli.md \
-    --max-tokens 1024 --kl-against "$model" --kl-backend reference --json || failed=1
+  echo "== $model: KL(reference || cuda)"
+  for dtype in fp32 fp16 bf16; do
+    "$program" perplexity --model "$model" --backend cuda --dtype $dtype --file doc/cli.md \
+      --max-tokens 1024 --kl-against "$model" --kl-backend reference --json || failed=1
+  done
 done
 echo "== bench"
 "$program" bench --backend cuda --synthetic qwen3-4b --pp 512,2048 --tg 128 --depth 0,4096 || failed=1

@@ -143,7 +143,8 @@ void Generator::refuse_non_finite(std::int64_t first) {
   const auto found = find_non_finite(model_, cache_, tokens, first);
   fail(ExitCode::kNonFinite,
        "non-finite logits at position {}: {} is the first module whose output is not finite, at "
-       "position {}; check its scales (qwen3fp4 inspect)",
+       "position {}; check its scales (qwen3fp4 inspect), with --dtype fp16 its range (--dtype "
+       "bf16)",
        sequence_.size() - 1, found.module, found.position);
 }
 

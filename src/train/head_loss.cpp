@@ -83,10 +83,6 @@ void measure(const Tokens& tokens, const HeadChunk& chunk, std::int64_t index,
   put(sums.value, ((teacher - logsumexp).exp_() * (teacher - logits)).sum(1));
 }
 
-}  // namespace
-
-namespace {
-
 template <class Run>
 void for_each_chunk(const ModelWeight& head, const ModelWeight* teacher_head,
                     const LossChunks& chunks, at::ScalarType type, const Run& run) {

@@ -13,7 +13,7 @@
 
 // One decoder layer for training: forward, and backward with respect to input and weights. The same
 // maths as ForwardPass::layer, written with its derivative instead of through autograd: no graph is
-// kept, a gradient is handed out the moment it exists, and a 4B model's step is 5,000 launches.
+// kept, and a gradient is handed out the moment it exists.
 //
 // Shapes: N rows (tokens of all sequences), D hidden_size, F intermediate_size, H query heads, K
 // key/value heads, E head_dim. "Compute type": f32 or bf16, that of products and attention; norms
