@@ -6,17 +6,28 @@
 #include <nlohmann/json.hpp>
 
 #include "app.h"
+#include "model_options.h"
 #include "progress.h"
+#include "qwen3fp4/backend/backend.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/train/calibration.h"
+#include "qwen3fp4/train/dataset.h"
 
 namespace qf::cli {
 namespace {
+
+// What weights the squared errors of the block scales.
+enum class Calibration { kWeighted };
 
 struct ConvertCommand {
   std::string source;
   std::string destination;
   ConvertOptions options;
+  std::vector<std::string> calibrate;  // texts; empty: every column's errors count alike
+  Calibration calibration = Calibration::kWeighted;
+  std::int64_t calibration_tokens = 32768;
+  ModelOptions compute;  // its backend runs the source over the texts
   bool json = false;
 };
 
@@ -52,21 +63,62 @@ std::string to_table(const ConvertReport& report) {
                              report.bytes);
 }
 
-void check_nvfp4_options(const CLI::App& command, const ConvertOptions& options) {
-  if (options.format == WeightFormat::kNvfp4) return;
-  for (const auto* const name : {"--scales", "--compat"}) {
-    if (command.count(name) > 0) {
-      fail(ExitCode::kUsage, "{}: expected with --format nvfp4 only, found --format {}", name,
-           weight_format_name(options.format));
+void check_options(const CLI::App& command, const ConvertCommand& convert) {
+  const auto refuse = [&](std::string_view name, std::string_view problem) {
+    if (command.count(std::string(name)) > 0) fail(ExitCode::kUsage, "{}: {}", name, problem);
+  };
+  if (convert.options.format != WeightFormat::kNvfp4) {
+    for (const auto* const name : {"--scales", "--compat", "--calibrate"}) {
+      refuse(name, fmt::format("expected with --format nvfp4 only, found --format {}",
+                               weight_format_name(convert.options.format)));
+    }
+  }
+  if (!convert.options.search_scales) {
+    refuse("--calibrate", "expected with --scales search only, found --scales amax");
+  }
+  if (convert.calibrate.empty()) {
+    for (const auto* const name : {"--calibration", "--calibration-tokens", "--backend"}) {
+      refuse(name, "expected with --calibrate only");
     }
   }
 }
 
-void run_convert(const CLI::App& command, const ConvertCommand& convert) {
-  check_nvfp4_options(command, convert.options);
+std::vector<TrainSequence> calibration_sequences(const ConvertCommand& convert,
+                                                 const CheckpointSource& source) {
+  std::vector<DataFile> files;
+  for (const auto& file : convert.calibrate) files.push_back({file});
+  const auto chat = source.chat_template();
+  const Dataset data(read_parts(files, {}, DataSplit::kTuning), {}, source.tokenizer(),
+                     chat ? &*chat : nullptr);
+  return spread(data.sequences(), convert.calibration_tokens);
+}
+
+void calibrate(ConvertCommand& convert, const CheckpointSource& source) {
+  for (const CheckpointTensor& tensor : source.tensors()) {
+    QF_CHECK(tensor.stored_type != weight_format_name(WeightFormat::kNvfp4),
+             "{}: {}: expected the model before it was quantised, found nvfp4 (--calibrate)",
+             source.name(), tensor.name);
+  }
+  check_conversion(source, convert.destination, convert.options);
+  const auto sequences = calibration_sequences(convert, source);
+  const auto backend = qf::make_backend(convert.compute.backend, ComputeDtype::kF32);
+  constexpr std::int64_t kMicroBatchTokens = 2048;
+  ProgressBar bar("calibrate");
+  convert.options.column_weights =
+      mean_input_squares(source, *backend, sequences, kMicroBatchTokens,
+                         [&bar](std::int64_t done, std::int64_t layers) {
+                           check_interrupted();
+                           bar.update(done, layers, "");
+                         });
+}
+
+void run_convert(const CLI::App& command, ConvertCommand& convert) {
+  check_options(command, convert);
+  apply_settings(convert.compute);
   const InterruptGuard guard;
   const auto source = open_checkpoint(convert.source);
   for (const auto& note : source->notes()) spdlog::warn("note: {}", note);
+  if (!convert.calibrate.empty()) calibrate(convert, *source);
   ConvertReport report;
   {
     ProgressBar bar("convert");
@@ -102,6 +154,29 @@ void add_convert(CLI::App& app) {
       "every tensor");
   add_choice(*command, "--scales", options.search_scales, {{"search", true}, {"amax", false}},
              "NVFP4 block scales by least squared error, or plainly amax / 6");
+  command
+      ->add_option(
+          "--calibrate", convert->calibrate,
+          "Text (.txt, .jsonl, .tsv) like what the model will read: the source runs over it "
+          "first, and block scales then spare what its linears multiply with large inputs; "
+          "may be given several times")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+  add_choice(*command, "--calibration", convert->calibration,
+             {{"weighted", Calibration::kWeighted}},
+             "What is made of --calibrate: squared errors weighted by each input's mean square");
+  command
+      ->add_option("--calibration-tokens", convert->calibration_tokens,
+                   "Tokens of --calibrate that are run, spread evenly over it; 0: all")
+      ->check(at_least(0))
+      ->capture_default_str();
+  command->add_option("--backend", convert->compute.backend, "What runs them: reference, cpu, cuda")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command
+      ->add_option("--threads", convert->compute.threads, "Threads to compute with; 0: one a core")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
   command->add_flag("--compat", options.compat,
                     "NVFP4 without the tensor scale, for readers that do not know scale_2");
   command->add_option("--keep", options.keep,

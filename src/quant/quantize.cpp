@@ -43,6 +43,19 @@ float finite_absolute_max(const at::Tensor& weight, const char* format) {
   return amax;
 }
 
+// Undefined stays undefined.
+at::Tensor checked_column_weights(const Nvfp4Options& options, std::int64_t cols) {
+  const at::Tensor& weights = options.column_weights;
+  if (!weights.defined()) return weights;
+  QF_CHECK(options.search, "NVFP4: column weights are only for searched scales");
+  QF_CHECK(weights.dim() == 1 && weights.size(0) == cols && weights.scalar_type() == at::kFloat &&
+               weights.device().is_cpu() && at::isfinite(weights).all().item<bool>() &&
+               weights.ge(0).all().item<bool>(),
+           "NVFP4: expected {} finite column weights of at least 0, got others or {}", cols,
+           shape_text(weights.sizes().vec()));
+  return weights.contiguous();
+}
+
 }  // namespace
 
 WeightMatrix quantize_nvfp4(const at::Tensor& weight, const Nvfp4Options& options) {
@@ -53,11 +66,14 @@ WeightMatrix quantize_nvfp4(const at::Tensor& weight, const Nvfp4Options& option
            "NVFP4: expected a multiple of {} columns, got {} (--keep leaves a weight as it is)",
            kNvfp4Block, shape_text(w.sizes().vec()));
   const float amax = finite_absolute_max(w, "NVFP4");
+  const auto column_weights = checked_column_weights(options, cols);
   const auto codes = at::empty({rows, cols / 2}, at::kByte);
   const auto scales = at::empty({rows, cols / kNvfp4Block}, at::kByte);
   const Nvfp4Rule rule{.global_scale = options.two_level ? nvfp4_global_scale(amax) : 1.0F,
                        .search = options.search,
-                       .column_weights = nullptr};
+                       .column_weights = column_weights.defined()
+                                             ? column_weights.const_data_ptr<float>()
+                                             : nullptr};
   const auto* const values = w.const_data_ptr<float>();
   auto* const code_bytes = codes.mutable_data_ptr<std::uint8_t>();
   auto* const scale_bytes = scales.mutable_data_ptr<std::uint8_t>();

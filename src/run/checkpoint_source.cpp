@@ -33,6 +33,33 @@ const CheckpointTensor* CheckpointSource::find(std::string_view tensor_name) con
   return found == tensors_.end() ? nullptr : &*found;
 }
 
+const SideFile* CheckpointSource::find_side_file(std::string_view file_name) const {
+  const auto found = std::ranges::find(side_files_, file_name, &SideFile::name);
+  return found == side_files_.end() ? nullptr : &*found;
+}
+
+Tokenizer CheckpointSource::tokenizer() const {
+  if (const SideFile* json = find_side_file("tokenizer.json")) {
+    return Tokenizer::from_json(json->text, name_ + ": " + json->name);
+  }
+  const SideFile* model = find_side_file("tokenizer.model");
+  QF_CHECK(model != nullptr, "{}: expected a tokenizer, found none", name_);
+  return Tokenizer::from_sentencepiece(model->text, name_ + ": " + model->name);
+}
+
+std::optional<ChatTemplate> CheckpointSource::chat_template() const {
+  try {
+    if (const SideFile* jinja = find_side_file("chat_template.jinja")) {
+      return ChatTemplate::from_jinja(jinja->text);
+    }
+    const SideFile* config = find_side_file("tokenizer_config.json");
+    if (config == nullptr) return std::nullopt;
+    return ChatTemplate::from_config_json(config->text, name_ + ": " + config->name);
+  } catch (const Error&) {
+    return std::nullopt;  // who needs one says so
+  }
+}
+
 std::optional<WeightMatrix> CheckpointSource::read_packed(const CheckpointTensor&) const {
   return std::nullopt;
 }

@@ -132,6 +132,11 @@ class Converter {
 
   void write_packed(const PlannedTensor& planned) {
     if (const auto copied = copyable(planned)) {
+      QF_CHECK(
+          options_.column_weights.empty(),
+          "{}: {}: expected a weight to quantise, found {} already (--calibrate needs the model "
+          "before that)",
+          source_.name(), planned.source->name_in_file, planned.source->stored_type);
       squares_ = sum_of_squares(*copied);
       write_weight(planned.spec.name, *copied);
       return;
@@ -140,10 +145,19 @@ class Converter {
     squares_ = sum_of_squares(values);
     const auto weight = planned.format == WeightFormat::kNvfp4
                             ? quantize_nvfp4(values, {.search = options_.search_scales,
-                                                      .two_level = !options_.compat})
+                                                      .two_level = !options_.compat,
+                                                      .column_weights = column_weights(planned)})
                             : quantize_nf4(values);
     errors_ = std::pow(relative_rms_error(weight, values), 2) * squares_;
     write_weight(planned.spec.name, weight);
+  }
+
+  [[nodiscard]] at::Tensor column_weights(const PlannedTensor& planned) const {
+    if (options_.column_weights.empty()) return {};
+    const auto found = options_.column_weights.find(planned.spec.name);
+    QF_CHECK(found != options_.column_weights.end(), "{}: expected column weights, found none",
+             planned.spec.name);
+    return found->second;
   }
 
   // The source's own codes and scales, where the result can hold them as they are.
@@ -199,13 +213,25 @@ void write_papers(const CheckpointSource& source, const ConvertPlan& plan,
   for (const auto& file : source.side_files()) write_text_file(folder / file.name, file.text);
 }
 
+// "models/x/" is the folder "models/x".
+std::filesystem::path folder_path(const std::filesystem::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
 }  // namespace
+
+void check_conversion(const CheckpointSource& source, const std::filesystem::path& destination,
+                      const ConvertOptions& options) {
+  const auto target = folder_path(destination);
+  check_destination(source.name(), target, options.replace);
+  (void)plan_conversion(source, options);
+  const AtomicFolder unwritable_places_throw(target, options.replace);
+}
 
 ConvertReport convert_checkpoint(const CheckpointSource& source,
                                  const std::filesystem::path& destination,
                                  const ConvertOptions& options, const ConvertProgress& progress) {
-  // "models/x/" is the folder "models/x".
-  const auto target = destination.has_filename() ? destination : destination.parent_path();
+  const auto target = folder_path(destination);
   check_destination(source.name(), target, options.replace);
   const auto plan = plan_conversion(source, options);
   AtomicFolder folder(target, options.replace);

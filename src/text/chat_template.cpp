@@ -91,9 +91,13 @@ ChatTemplate ChatTemplate::from_folder(const std::filesystem::path& folder) {
   const std::filesystem::path config = folder / "tokenizer_config.json";
   QF_CHECK(std::filesystem::exists(config), "{}: expected tokenizer_config.json or {}",
            folder.string(), jinja.filename().string());
-  const nlohmann::json json = parse_json(read_text_file(config), config.string());
+  return from_config_json(read_text_file(config), config.string());
+}
+
+ChatTemplate ChatTemplate::from_config_json(std::string_view text, const std::string& source_name) {
+  const nlohmann::json json = parse_json(text, source_name);
   QF_CHECK(json.is_object() && json.contains("chat_template") && json["chat_template"].is_string(),
-           "{}: expected a text 'chat_template'", config.string());
+           "{}: expected a text 'chat_template'", source_name);
   return from_jinja(json["chat_template"].get<std::string>());
 }
 

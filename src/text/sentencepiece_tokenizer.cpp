@@ -4,7 +4,6 @@
 
 #include "added_tokens.h"
 #include "qwen3fp4/base/error.h"
-#include "qwen3fp4/base/file.h"
 #include "tokenizer_impl.h"
 
 namespace qf {
@@ -12,9 +11,9 @@ namespace {
 
 class SentencePieceTokenizer final : public Tokenizer::Impl {
  public:
-  explicit SentencePieceTokenizer(const std::filesystem::path& path) {
-    name = path.string();
-    const auto status = processor_.LoadFromSerializedProto(read_text_file(path));
+  SentencePieceTokenizer(const std::string& model, const std::string& source_name) {
+    name = source_name;
+    const auto status = processor_.LoadFromSerializedProto(model);
     QF_CHECK(status.ok(), "{}: expected a sentencepiece model: {}", name, status.message());
     std::vector<AddedToken> control;
     for (int id = 0; id < processor_.GetPieceSize(); ++id) {
@@ -84,8 +83,8 @@ class SentencePieceTokenizer final : public Tokenizer::Impl {
 
 }  // namespace
 
-Tokenizer Tokenizer::from_sentencepiece(const std::filesystem::path& path) {
-  return Tokenizer(std::make_unique<SentencePieceTokenizer>(path));
+Tokenizer Tokenizer::from_sentencepiece(const std::string& model, const std::string& source_name) {
+  return Tokenizer(std::make_unique<SentencePieceTokenizer>(model, source_name));
 }
 
 }  // namespace qf

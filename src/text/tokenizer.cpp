@@ -177,7 +177,7 @@ Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder) {
   const std::filesystem::path model = folder / "tokenizer.model";
   QF_CHECK(std::filesystem::exists(model), "{}: expected tokenizer.json or tokenizer.model",
            folder.string());
-  return from_sentencepiece(model);
+  return from_sentencepiece(read_text_file(model), model.string());
 }
 
 std::vector<std::int64_t> Tokenizer::encode(std::string_view text, SpecialTokens specials) const {

@@ -92,6 +92,48 @@ TEST_F(ConvertCommand, RefusesWrongUsage) {
   EXPECT_FALSE(fs::exists(out()));
 }
 
+TEST_F(ConvertCommand, CalibratesOnTextsAndConversations) {
+  const auto in = [&](const char* name) { return (folder_.path() / name).string(); };
+  TinyModel{.seed = 4}.write(in("dense"));
+  write_text_file(in("text.txt"), std::string(300, 'x') + " some words that the model reads");
+  write_text_file(in("chat.jsonl"), R"({"messages": [{"role": "user", "content": "Hi"}, )"
+                                    R"({"role": "assistant", "content": "Good morning"}]})"
+                                    "\n");
+  const auto calibrated = [&](const std::string& name, Words options) {
+    Words words{"convert", in("dense"), in(name.c_str())};
+    words.insert(words.end(), options.begin(), options.end());
+    const auto done = run_program(words);
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    return read_text_file(folder_.path() / name / "model.dat");
+  };
+  const auto plain = calibrated("plain", {});
+  const auto text = calibrated("text", {"--calibrate", in("text.txt")});
+  const auto both = calibrated("both", {"--calibrate", in("text.txt"), "--calibrate",
+                                        in("chat.jsonl"), "--calibration", "weighted"});
+  EXPECT_TRUE(text != plain);
+  EXPECT_TRUE(both != text);
+  EXPECT_TRUE(calibrated("again", {"--calibrate", in("text.txt"), "--threads", "1"}) == text);
+}
+
+TEST_F(ConvertCommand, RefusesCalibrationThatWouldDoNothing) {
+  const auto text = (folder_.path() / "text.txt").string();
+  write_text_file(text, "some words that the model reads");
+  expect_refused(convert("qwen3", {"--calibration", "weighted"}), 2, "with --calibrate only");
+  expect_refused(convert("qwen3", {"--backend", "cpu"}), 2, "with --calibrate only");
+  expect_refused(convert("qwen3", {"--calibrate", text, "--format", "nf4"}), 2,
+                 "--calibrate: expected with --format nvfp4 only");
+  expect_refused(convert("qwen3", {"--calibrate", text, "--scales", "amax"}), 2,
+                 "--calibrate: expected with --scales search only");
+  expect_refused(convert("llama", {"--calibrate", text}), 4, "expected a tokenizer, found none");
+  expect_refused(convert("qwen3", {"--calibrate", text, "--keep", "nothing"}), 2, "--keep");
+  TinyModel{.seed = 4}.write(folder_.path() / "dense");
+  const auto packed = (folder_.path() / "packed").string();
+  ASSERT_EQ(run_program({"convert", (folder_.path() / "dense").string(), packed}).exit_code, 0);
+  expect_refused(run_program({"convert", packed, out(), "--calibrate", text}), 4,
+                 "expected the model before it was quantised, found nvfp4");
+  EXPECT_FALSE(fs::exists(out()));
+}
+
 TEST_F(ConvertCommand, RefusesUnreadableSources) {
   expect_refused(convert("absent"), 4, "no such file");
   expect_refused(convert("sampler.json"), 4, "expected a GGUF file");

@@ -66,6 +66,37 @@ TEST(Quantize, RelativeErrorsAreTheDocumentedOnes) {
   EXPECT_LT(relative_rms_error(quantize_nvfp4(w, {.two_level = false}), w), 0.100);
 }
 
+// In double, each column's errors times its weight.
+double weighted_error(const WeightMatrix& q, const at::Tensor& w, const at::Tensor& columns) {
+  const auto error = (q.dequantize().to(at::kDouble) - w.to(at::kDouble)).square_();
+  return (error * columns.to(at::kDouble)).sum().item<double>();
+}
+
+TEST(Quantize, ColumnWeightsSpareTheColumnsThatCount) {
+  const auto w = gauss(300, 256, 0.02);
+  const auto columns = gauss(1, 256, 1.0).square().view({256});
+  const auto plain = quantize_nvfp4(w, {});
+  const auto weighted = quantize_nvfp4(w, {.column_weights = columns});
+  EXPECT_LT(weighted_error(weighted, w, columns), 0.97 * weighted_error(plain, w, columns));
+  EXPECT_GT(relative_rms_error(weighted, w), relative_rms_error(plain, w));
+  EXPECT_EQ(weighted.global_scale(), plain.global_scale());
+  // Their scale is none of the search's business, and a power of two moves no rounding.
+  EXPECT_TRUE(same(quantize_nvfp4(w, {.column_weights = columns * 0x1p-20}), weighted));
+  EXPECT_TRUE(same(quantize_nvfp4(w, {.column_weights = at::ones({256})}), plain));
+}
+
+TEST(Quantize, RefusesColumnWeightsThatFitNothing) {
+  const auto w = gauss(4, 32, 1.0);
+  const auto refused = [&](const at::Tensor& columns, bool search = true) {
+    return refusal([&] { (void)quantize_nvfp4(w, {.search = search, .column_weights = columns}); });
+  };
+  EXPECT_THAT(refused(at::ones({16})), testing::HasSubstr("expected 32 finite column weights"));
+  EXPECT_THAT(refused(at::full({32}, -1.0F)), testing::HasSubstr("at least 0"));
+  EXPECT_THAT(refused(at::full({32}, std::numeric_limits<float>::infinity())),
+              testing::HasSubstr("finite"));
+  EXPECT_THAT(refused(at::ones({32}), false), testing::HasSubstr("searched scales"));
+}
+
 TEST(Quantize, TheTensorScaleIsAMultipleThatMayBeAnyPowerOfTwo) {
   const auto w = gauss(32, 64, 0.02);
   const auto a = quantize_nvfp4(w, {});

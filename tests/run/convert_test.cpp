@@ -153,6 +153,33 @@ std::vector<RoundTrip> round_trips() {
 }
 INSTANTIATE_TEST_SUITE_P(Formats, ConvertRoundTripTest, testing::ValuesIn(round_trips()));
 
+TEST_F(ConvertTest, EveryWeightIsSearchedWithItsOwnColumnWeights) {
+  for (const auto* name : {"llama", "qwen3"}) {  // qwen3: a tied head
+    const auto source = open_checkpoint(kGolden / name);
+    auto values = read_all(*source);
+    if (source->find(kHead) == nullptr) values[kHead] = values.at(kEmbedding);
+    std::map<std::string, at::Tensor> columns;
+    at::manual_seed(3);
+    for (const auto& [weight, value] : values) {
+      if (is_linear(weight)) columns[weight] = at::randn({value.size(1)}).square();
+    }
+    convert(name, {.keep = "", .replace = true, .column_weights = columns});
+    const auto found = read_all(*result());
+    for (const auto& [weight, column] : columns) {
+      EXPECT_TRUE(
+          same_bits(found.at(weight),
+                    quantize_nvfp4(values.at(weight), {.column_weights = column}).dequantize()))
+          << weight;
+    }
+    columns.erase(kUp);
+    expect_error(ExitCode::kUnreadable, std::string(kUp) + ": expected column weights",
+                 [&] { convert(name, {.keep = "", .replace = true, .column_weights = columns}); });
+    expect_error(ExitCode::kUnreadable, "found nvfp4 already", [&] {
+      convert_checkpoint(*result(), folder_ / "again", {.keep = "", .column_weights = columns});
+    });
+  }
+}
+
 TEST_F(ConvertTest, Nvfp4EntriesAreThoseOfTheFormat) {
   convert("qwen3", {.format = WeightFormat::kNvfp4, .keep = ""});
   const auto found = entries();

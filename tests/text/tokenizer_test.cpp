@@ -145,14 +145,15 @@ TEST(Tokenizer, HostileJsonIsAnErrorAndNotACrash) {
 }
 
 TEST(Tokenizer, SentencePieceEqualsTheLibrary) {
-  const Tokenizer tokenizer = Tokenizer::from_sentencepiece(kGolden / "tiny.model");
-  for (const auto& row : nlohmann::json::parse(read_text_file(kGolden / "tiny.json"))) {
+  const auto golden = [](const char* name) { return read_text_file(kGolden / name); };
+  const Tokenizer tokenizer = Tokenizer::from_sentencepiece(golden("tiny.model"), "tiny.model");
+  for (const auto& row : nlohmann::json::parse(golden("tiny.json"))) {
     const auto ids = tokenizer.encode(row["text"].get<std::string>(), SpecialTokens::kAsText);
     EXPECT_EQ(ids, row["ids"].get<std::vector<std::int64_t>>()) << row["text"];
     EXPECT_EQ(tokenizer.decode(ids, false), row["decoded"].get<std::string>());
   }
   EXPECT_THAT(tokenizer.encode("<s></s>", SpecialTokens::kMatch), ElementsAre(1, 2));
-  EXPECT_THROW((void)Tokenizer::from_sentencepiece(kGolden / "chat.json"), Error);
+  EXPECT_THROW((void)Tokenizer::from_sentencepiece(golden("chat.json"), "chat.json"), Error);
 }
 
 TEST(Tokenizer, AFolderWithoutTokenizerNamesBothFiles) {

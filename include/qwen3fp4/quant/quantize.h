@@ -9,6 +9,9 @@ namespace qf {
 struct Nvfp4Options {
   bool search = true;     // block scales by least squared error instead of amax/6
   bool two_level = true;  // false: --compat, no tensor scale (global_scale 1)
+  // f32 [in], finite, >= 0: what the search multiplies a column's squared errors with; undefined:
+  // all 1.
+  at::Tensor column_weights = {};
 };
 
 // The one NVFP4 and the one NF4 quantiser: convert, calibration, training and export share them.

@@ -13,6 +13,8 @@
 #include "qwen3fp4/formats/dtype.h"
 #include "qwen3fp4/model/config.h"
 #include "qwen3fp4/quant/weight_matrix.h"
+#include "qwen3fp4/text/chat_template.h"
+#include "qwen3fp4/text/tokenizer.h"
 
 namespace qf {
 
@@ -49,6 +51,10 @@ class CheckpointSource {
   [[nodiscard]] const std::string& config_json() const { return config_json_; }
   // tokenizer.json, tokenizer_config.json, generation_config.json, ...: those that there are.
   [[nodiscard]] const std::vector<SideFile>& side_files() const { return side_files_; }
+  // Made from the side files. Without a tokenizer it throws; without a template that we know
+  // (chat_template.h) there is none.
+  [[nodiscard]] Tokenizer tokenizer() const;
+  [[nodiscard]] std::optional<ChatTemplate> chat_template() const;
   // Sentences for the user about what the source lacks.
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
   [[nodiscard]] const std::vector<CheckpointTensor>& tensors() const { return tensors_; }
@@ -75,6 +81,8 @@ class CheckpointSource {
   std::vector<CheckpointTensor> tensors_;
 
  private:
+  [[nodiscard]] const SideFile* find_side_file(std::string_view file_name) const;
+
   ModelConfig config_;
   std::string config_json_;
 };

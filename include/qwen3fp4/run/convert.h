@@ -1,8 +1,11 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +23,10 @@ struct ConvertOptions {
   bool compat = false;        // NVFP4: single-level file, without the tensor scale
   std::string keep;           // ECMAScript regex; a tensor whose name it finds keeps its float type
   bool replace = false;       // an existing model folder
+  // NVFP4 with searched scales: what weights the squared errors of a weight's columns, f32 [in], by
+  // the weight's name; empty: all 1. Otherwise every weight that is quantised must be there, and a
+  // source that is packed already is refused: copying it would leave them unused.
+  std::map<std::string, at::Tensor> column_weights = {};
 };
 
 struct ConvertedFamily {
@@ -50,6 +57,10 @@ ConvertReport convert_checkpoint(const CheckpointSource& source,
                                  const std::filesystem::path& destination,
                                  const ConvertOptions& options,
                                  const ConvertProgress& progress = {});
+
+// What convert_checkpoint() would refuse before it writes, ahead of work that only it needs.
+void check_conversion(const CheckpointSource& source, const std::filesystem::path& destination,
+                      const ConvertOptions& options);
 
 // Refuses (exit code 2) a folder to write whose replacement would delete `source`, from which it is
 // made, or something that is no model; and an existing one without `replace`.

@@ -37,6 +37,9 @@ struct AnswerIds {
 class ChatTemplate {
  public:
   [[nodiscard]] static ChatTemplate from_jinja(std::string_view jinja);
+  // Of the text of a tokenizer_config.json.
+  [[nodiscard]] static ChatTemplate from_config_json(std::string_view json,
+                                                     const std::string& source_name);
   [[nodiscard]] static ChatTemplate from_folder(const std::filesystem::path& folder);
 
   // Whether the user chooses between answers with and without thinking; kWithoutThinking is refused

@@ -25,8 +25,9 @@ class Tokenizer {
   // `tokenizer.json`: byte-level BPE with the normalisers, split rules and added tokens that Qwen3
   // and SmolLM2 use; everything else is refused by name.
   [[nodiscard]] static Tokenizer from_json(std::string_view json, const std::string& source_name);
-  // A sentencepiece `tokenizer.model`.
-  [[nodiscard]] static Tokenizer from_sentencepiece(const std::filesystem::path& path);
+  // The bytes of a sentencepiece `tokenizer.model`.
+  [[nodiscard]] static Tokenizer from_sentencepiece(const std::string& model,
+                                                    const std::string& source_name);
   // `tokenizer.json`, else `tokenizer.model` of a model folder; throws naming both when neither is
   // there.
   [[nodiscard]] static Tokenizer from_folder(const std::filesystem::path& folder);
