@@ -53,6 +53,13 @@ at::Tensor attend(const at::Tensor& q_THE, const at::Tensor& k_SKE, const at::Te
 
 }  // namespace
 
+std::vector<at::Tensor> Backend::linears(
+    const at::Tensor& x_TI, std::initializer_list<const WeightMatrix*> weights) const {
+  std::vector<at::Tensor> results;
+  for (const WeightMatrix* weight : weights) results.push_back(linear(x_TI, *weight));
+  return results;
+}
+
 at::Tensor Backend::rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) const {
   return x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true) + eps) * weight;
 }

@@ -1,6 +1,7 @@
 #include "qwen3fp4/backend/cuda.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/AllocatorConfig.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
@@ -10,12 +11,16 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/kernels/cuda/attention.h"
 #include "qwen3fp4/kernels/cuda/bandwidth.h"
 #include "qwen3fp4/kernels/cuda/dequantize.h"
+#include "qwen3fp4/kernels/cuda/gemm_stream.h"
 #include "qwen3fp4/kernels/cuda/linear.h"
 #include "qwen3fp4/kernels/cuda/operations.h"
 #include "qwen3fp4/kernels/cuda/stream_layout.h"
@@ -27,6 +32,9 @@ namespace {
 
 // Values of a weight that are dense at a time: 64 MB as bf16.
 constexpr std::int64_t kTileValues = std::int64_t{1} << 25;
+// From so many tokens on they are a tile of prompt_attention(), which has no parallelism over
+// positions.
+constexpr std::int64_t kPromptTokens = 128;
 // Rows of scores of exact attention that exist at a time.
 constexpr std::int64_t kScoreRows = 256;
 
@@ -41,12 +49,13 @@ cudaStream_t current_stream() { return c10::cuda::getCurrentCUDAStream().stream(
 struct DeviceInfo {
   std::string name;
   int major = 0, minor = 0;
+  int multiprocessors = 0;
 };
 
 DeviceInfo device_info() {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "properties of device 0");
-  return {properties.name, properties.major, properties.minor};
+  return {properties.name, properties.major, properties.minor, properties.multiProcessorCount};
 }
 
 const float* floats(const at::Tensor& t) { return t.const_data_ptr<float>(); }
@@ -144,10 +153,7 @@ NarrowRows narrow_rows(const WeightMatrix& weight, const cuda::StreamRows& rows,
   cudaStream_t stream = current_stream();
   with_type(type, [&](auto* tag) {
     auto* const out = values_out(narrow.values, tag);
-    if (weight.streamed()) {
-      narrow.factor = weight.global_scale();
-      check(cuda::dequantize_stream(stream_view(weight, 1), rows, out, stream), "dequantise");
-    } else if (weight.format() == WeightFormat::kNvfp4) {
+    if (weight.format() == WeightFormat::kNvfp4) {
       Nvfp4View view = nvfp4_rows(weight, rows.first, rows.count);
       narrow.factor = std::exchange(view.global_scale, 1.0F);
       check(cuda::dequantize_nvfp4(view, out, stream), "dequantise");
@@ -198,10 +204,13 @@ at::Tensor terms_of(const at::Tensor& x_TI, at::ScalarType type) {
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(ComputeDtype dtype) : dtype_(dtype), info_(device_info()) {
+    // Freed memory of one size then serves others: without it training holds 1 GB more.
+    c10::CachingAllocator::setAllocatorSettings("expandable_segments:True");
     // Products that cuBLAS splits add their parts in fp32.
     at::globalContext().setAllowFP16ReductionCuBLAS(false, /*allow_splitk=*/true);
     at::globalContext().setAllowBF16ReductionCuBLAS(false, /*allow_splitk=*/true);
     self_test();
+    arrived_ = at::zeros({info_.multiprocessors}, at::device(device()).dtype(at::kInt));
   }
 
   [[nodiscard]] std::string_view name() const override { return "cuda"; }
@@ -215,6 +224,8 @@ class CudaBackend final : public Backend {
                                  const WeightMatrix& weight) const override;
   [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,
                                   const WeightMatrix& weight) const override;
+  [[nodiscard]] std::vector<at::Tensor> linears(
+      const at::Tensor& x_TI, std::initializer_list<const WeightMatrix*> weights) const override;
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden_TD,
                                   const WeightMatrix& weight) const override;
   [[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight,
@@ -239,9 +250,14 @@ class CudaBackend final : public Backend {
   }
   [[nodiscard]] at::Tensor product(const at::Tensor& x_TI, const WeightMatrix& weight,
                                    at::ScalarType type) const;
+  // Tensor cores straight from codes: of weights in the stream layout.
+  [[nodiscard]] std::vector<at::Tensor> streamed_products(
+      const at::Tensor& x_TI, std::span<const WeightMatrix* const> weights,
+      at::ScalarType type) const;
 
   ComputeDtype dtype_;
   DeviceInfo info_;
+  at::Tensor arrived_;  // i32, zero between products
 };
 
 // One block through the first kernel: a binary without code for the device fails here, by name.
@@ -359,6 +375,47 @@ at::Tensor tensor_core_product(const at::Tensor& x_TI, const WeightMatrix& weigh
   });
 }
 
+template <class In, class Out>
+void streamed_products(const at::Tensor& x_TI, const cuda::GemmWeights& weights,
+                       std::vector<at::Tensor>& y, const at::Tensor& arrived) {
+  const std::int64_t tokens = x_TI.size(0);
+  const auto multiprocessors = static_cast<int>(arrived.numel());
+  const cuda::GemmPlan plan = cuda::plan_gemm_stream(weights, tokens, multiprocessors);
+  TORCH_INTERNAL_ASSERT(plan.tiles - plan.whole <= multiprocessors);
+  const auto partial = at::empty({plan.partial_floats()}, x_TI.options().dtype(at::kFloat));
+  cuda::GemmOperands<In, Out> operands{static_cast<const In*>(x_TI.const_data_ptr()), tokens, {}};
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    operands.y[i] = static_cast<Out*>(y[i].mutable_data_ptr());
+  }
+  const cuda::GemmWorkspace workspace{
+      static_cast<float*>(partial.data_ptr()),
+      reinterpret_cast<std::uint32_t*>(arrived.data_ptr<std::int32_t>())};
+  check(cuda::gemm_stream(weights, operands, plan, workspace, current_stream()), "product");
+}
+
+std::vector<at::Tensor> CudaBackend::streamed_products(const at::Tensor& x_TI,
+                                                       std::span<const WeightMatrix* const> weights,
+                                                       at::ScalarType type) const {
+  std::vector<cuda::StreamView> views;
+  std::vector<at::Tensor> y;
+  for (const WeightMatrix* weight : weights) {
+    views.push_back(stream_view(*weight, weight->global_scale()));
+    y.push_back(at::empty({x_TI.size(0), weight->out_features()}, x_TI.options().dtype(type)));
+  }
+  const cuda::GemmWeights group{views.data(), static_cast<int>(views.size())};
+  with_type(x_TI.scalar_type(), [&](auto* in) {
+    using In = std::remove_pointer_t<decltype(in)>;
+    if constexpr (!std::is_same_v<In, float>) {
+      if (type == at::kFloat) {
+        qf::streamed_products<In, float>(x_TI, group, y, arrived_);
+      } else {
+        qf::streamed_products<In, In>(x_TI, group, y, arrived_);
+      }
+    }
+  });
+  return y;
+}
+
 at::Tensor CudaBackend::product(const at::Tensor& x_TI, const WeightMatrix& weight,
                                 at::ScalarType type) const {
   TORCH_INTERNAL_ASSERT(x_TI.dim() == 2 && x_TI.size(1) == weight.in_features() && x_TI.is_cuda() &&
@@ -375,6 +432,10 @@ at::Tensor CudaBackend::product(const at::Tensor& x_TI, const WeightMatrix& weig
   }
   const auto narrow = scalar_type(dtype_);
   const bool same_type = weight.codes().scalar_type() == narrow;
+  if (dtype_ != ComputeDtype::kF32 && weight.streamed()) {
+    const WeightMatrix* const only = &weight;
+    return streamed_products(x.to(narrow), {&only, 1}, type).front();
+  }
   if (dtype_ != ComputeDtype::kF32 && (packed || (same_type && !few))) {
     return tensor_core_product(x.to(narrow), weight, type);
   }
@@ -395,6 +456,18 @@ at::Tensor CudaBackend::product(const at::Tensor& x_TI, const WeightMatrix& weig
 
 at::Tensor CudaBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weight) const {
   return product(x_TI, weight, result_type(x_TI));
+}
+
+std::vector<at::Tensor> CudaBackend::linears(
+    const at::Tensor& x_TI, std::initializer_list<const WeightMatrix*> weights) const {
+  const bool streamed =
+      std::ranges::all_of(weights, [](const WeightMatrix* weight) { return weight->streamed(); });
+  const bool together = dtype_ != ComputeDtype::kF32 && streamed &&
+                        x_TI.size(0) > cuda::kLinearMaxTokens &&
+                        weights.size() <= std::size_t{cuda::kGemmMaxWeights};
+  if (!together) return Backend::linears(x_TI, weights);
+  return streamed_products(x_TI.contiguous().to(scalar_type(dtype_)),
+                           {weights.begin(), weights.size()}, result_type(x_TI));
 }
 
 at::Tensor CudaBackend::logits(const at::Tensor& hidden_TD, const WeightMatrix& weight) const {
@@ -434,6 +507,23 @@ at::Tensor CudaBackend::apply_rope(const at::Tensor& x_THE, const at::Tensor& co
   return y;
 }
 
+at::Tensor prompt_attention(const at::Tensor& q_THE, const at::Tensor& k_SKE,
+                            const at::Tensor& v_SKE) {
+  auto out_THE = at::empty_like(q_THE);
+  const cuda::AttentionShape shape{q_THE.size(0), k_SKE.size(0),   q_THE.size(1),  k_SKE.size(1),
+                                   q_THE.size(2), k_SKE.stride(0), k_SKE.stride(1)};
+  TORCH_INTERNAL_ASSERT(k_SKE.strides() == v_SKE.strides() && k_SKE.stride(2) == 1);
+  with_type(q_THE.scalar_type(), [&](auto* tag) {
+    using T = std::remove_pointer_t<decltype(tag)>;
+    if constexpr (!std::is_same_v<T, float>) {
+      const cuda::AttentionOperands<T> operands{values(q_THE, tag), values(k_SKE, tag),
+                                                values(v_SKE, tag), values_out(out_THE, tag)};
+      check(cuda::prompt_attention(operands, shape, current_stream()), "attention");
+    }
+  });
+  return out_THE;
+}
+
 at::Tensor CudaBackend::attention(const at::Tensor& q_THE, const at::Tensor& k_SKE,
                                   const at::Tensor& v_SKE) const {
   const std::int64_t tokens = q_THE.size(0);
@@ -447,9 +537,13 @@ at::Tensor CudaBackend::attention(const at::Tensor& q_THE, const at::Tensor& k_S
              "attention in {}: expected a head_dim that is a multiple of 8 up to 256, got {} "
              "(--dtype fp32)",
              dtype_name(dtype_), width);
+    const auto q = q_THE.to(k.scalar_type());
+    if (hopper() && tokens >= kPromptTokens && (width == 64 || width == 128)) {
+      return prompt_attention(q.contiguous(), k_SKE, v_SKE).to(result_type(q_THE));
+    }
     // The mask is aligned to the last token, as flash attention's own interface has it.
     const auto attended = std::get<0>(at::_scaled_dot_product_flash_attention(
-        batched(q_THE).to(k.scalar_type()), k, v, /*dropout_p=*/0.0, /*is_causal=*/tokens > 1));
+        batched(q), k, v, /*dropout_p=*/0.0, /*is_causal=*/tokens > 1));
     return attended.squeeze(0).transpose(0, 1).to(result_type(q_THE)).contiguous();
   }
   TORCH_INTERNAL_ASSERT(is_f32(q_THE), "attention in fp32: expected queries in f32");

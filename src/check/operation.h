@@ -2,7 +2,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <deque>
+#include <initializer_list>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "qwen3fp4/backend/backend.h"
@@ -22,18 +25,32 @@ struct Operation {
 };
 
 // Passes everything on to `inner` and remembers the last operation. A tap that follows is its
-// output's.
+// output's; those that follow linears() are its outputs', in their order.
 class RecordingBackend final : public Backend {
  public:
   explicit RecordingBackend(const Backend& inner) : inner_(inner) {}
   [[nodiscard]] std::string_view name() const override { return inner_.name(); }
   [[nodiscard]] std::string description() const override { return inner_.description(); }
-  [[nodiscard]] const Operation& last() const { return last_; }
+  // To be called once a tap.
+  [[nodiscard]] const Operation& of_next_tap() {
+    if (!waiting_.empty()) {
+      last_ = std::move(waiting_.front());
+      waiting_.pop_front();
+    }
+    return last_;
+  }
 
   [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,
                                   const WeightMatrix& weight) const override {
     last_ = {.kind = OpKind::kLinear, .inputs = {x_TI}, .weight = &weight};
     return inner_.linear(x_TI, weight);
+  }
+  [[nodiscard]] std::vector<at::Tensor> linears(
+      const at::Tensor& x_TI, std::initializer_list<const WeightMatrix*> weights) const override {
+    for (const WeightMatrix* weight : weights) {
+      waiting_.push_back({.kind = OpKind::kLinear, .inputs = {x_TI}, .weight = weight});
+    }
+    return inner_.linears(x_TI, weights);
   }
   [[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight,
                                     double eps) const override {
@@ -62,6 +79,7 @@ class RecordingBackend final : public Backend {
  private:
   const Backend& inner_;
   mutable Operation last_;
+  mutable std::deque<Operation> waiting_;
 };
 
 }  // namespace qf

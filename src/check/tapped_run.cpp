@@ -87,7 +87,7 @@ void TappedRun::note(std::string_view module) {
   operations_[std::string(module)] =
       module == "model.embed_tokens"
           ? Operation{.kind = OpKind::kEmbedding, .inputs = {}, .weight = &model_.embed_tokens()}
-          : recording_.last();
+          : recording_.of_next_tap();
 }
 
 }  // namespace qf

@@ -192,9 +192,10 @@ at::Tensor ForwardPass::self_attention(const DecoderLayer& layer, const at::Tens
     return y.view({tokens, count, config.head_dim});
   };
 
-  auto q_THE = split(tap(".self_attn.q_proj", backend.linear(x_TD, layer.q_proj)), heads);
-  auto k_TKE = split(tap(".self_attn.k_proj", backend.linear(x_TD, layer.k_proj)), kv_heads);
-  const auto v_TKE = split(tap(".self_attn.v_proj", backend.linear(x_TD, layer.v_proj)), kv_heads);
+  const auto qkv = backend.linears(x_TD, {&layer.q_proj, &layer.k_proj, &layer.v_proj});
+  auto q_THE = split(tap(".self_attn.q_proj", qkv[0]), heads);
+  auto k_TKE = split(tap(".self_attn.k_proj", qkv[1]), kv_heads);
+  const auto v_TKE = split(tap(".self_attn.v_proj", qkv[2]), kv_heads);
   if (config.qk_norm) {
     const double eps = config.rms_norm_eps;
     q_THE = tap(".self_attn.q_norm", backend.rms_norm(q_THE, layer.q_norm, eps));
@@ -212,8 +213,9 @@ at::Tensor ForwardPass::mlp(const DecoderLayer& layer, const at::Tensor& x_TD,
                             std::int64_t index) const {
   const Backend& backend = *model_.backend_;
   const LayerTap tap(tap_, index);
-  const auto gate_TF = tap(".mlp.gate_proj", backend.linear(x_TD, layer.gate_proj));
-  const auto up_TF = tap(".mlp.up_proj", backend.linear(x_TD, layer.up_proj));
+  const auto gate_up = backend.linears(x_TD, {&layer.gate_proj, &layer.up_proj});
+  const auto gate_TF = tap(".mlp.gate_proj", gate_up[0]);
+  const auto up_TF = tap(".mlp.up_proj", gate_up[1]);
   const auto hidden_TF = tap(".mlp.swiglu", backend.swiglu(gate_TF, up_TF));
   return tap(".mlp.down_proj", backend.linear(hidden_TF, layer.down_proj));
 }

@@ -74,4 +74,14 @@ void dequantize(const Nvfp4View& weight, RowRange rows, at::Tensor& out) {
   }
 }
 
+at::Tensor sum_of_squares(const at::Tensor& gradient) {
+  auto parts = at::empty({cuda::kSquareParts}, gradient.options().dtype(at::kFloat));
+  with_values(gradient, [&](const auto* values) {
+    check(cuda::sum_of_squares(values, gradient.numel(), parts.mutable_data_ptr<float>(),
+                               current_stream()),
+          "sum of squares");
+  });
+  return parts;
+}
+
 }  // namespace qf::adam::on_cuda

@@ -92,4 +92,9 @@ at::Tensor dequantize(const Nvfp4View& weight, RowRange rows, at::TensorOptions 
   return out;
 }
 
+at::Tensor sum_of_squares(const at::Tensor& gradient) {
+  if (gradient.is_cuda()) return on_cuda::sum_of_squares(gradient);
+  return at::linalg_vector_norm(gradient, 2, {}, false, at::kFloat).square().view({1});
+}
+
 }  // namespace qf::adam

@@ -27,6 +27,9 @@ void finish_columns(const AdamRule& rule, const ColumnSquares& squares, const Co
 // [rows.count, cols] of `dtype` (f32 or bf16).
 at::Tensor dequantize(const Nvfp4View& weight, RowRange rows, at::TensorOptions options);
 
+// f32 [parts], which add up to the sum of the squares of an f32 or bf16 gradient, contiguous.
+at::Tensor sum_of_squares(const at::Tensor& gradient);
+
 // adam_cuda.cpp, or no_adam_cuda.cpp in a build without CUDA.
 namespace on_cuda {
 void step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
@@ -35,6 +38,7 @@ void dense_step(const AdamRule& rule, const AdamDense& weight, const at::Tensor&
 void add_columns(const AdamRule& rule, const ColumnSquares& squares, const Gradient& gradient);
 void finish_columns(const AdamRule& rule, const ColumnSquares& squares, const ColumnMeans& means);
 void dequantize(const Nvfp4View& weight, RowRange rows, at::Tensor& out);
+at::Tensor sum_of_squares(const at::Tensor& gradient);
 }  // namespace on_cuda
 
 }  // namespace qf::adam

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "adam_kernels.h"
 #include "operations.h"
 #include "qwen3fp4/base/error.h"
 
@@ -62,7 +63,7 @@ void GradientStep::rows(const ModelWeight& weight, std::int64_t first, const at:
                         bool last) {
   TrainedWeight* const trained = weight.trained();
   if (trained == nullptr) return;
-  norms_.emplace_back(&weight, at::linalg_vector_norm(gradient, 2, {}, false, at::kFloat));
+  squares_.emplace_back(&weight, adam::sum_of_squares(gradient.contiguous()));
   if (!options_.apply) return;
   AdamStep adam = options_.adam;
   if (weight.spec().kind == WeightKind::kNorm) adam.weight_decay = 0;
@@ -75,19 +76,19 @@ void GradientStep::rows(const ModelWeight& weight, std::int64_t first, const at:
 }
 
 double GradientStep::norm() const {
-  if (norms_.empty()) return 0;
-  std::vector<at::Tensor> values;
-  for (const auto& [weight, value] : norms_) values.push_back(value);
-  const auto all = at::stack(values).to(at::kCPU).to(at::kDouble);
-  const auto* const value = all.const_data_ptr<double>();
+  if (squares_.empty()) return 0;
+  std::vector<at::Tensor> parts;
+  for (const auto& [weight, values] : squares_) parts.push_back(values);
+  const auto all = at::stack(parts).to(at::kCPU).to(at::kDouble).sum(1);
+  const auto* const squares = all.const_data_ptr<double>();
   double sum = 0;
-  for (std::size_t i = 0; i < norms_.size(); ++i) {
-    if (!std::isfinite(value[i])) {
+  for (std::size_t i = 0; i < squares_.size(); ++i) {
+    if (!std::isfinite(squares[i])) {
       fail(ExitCode::kNonFinite,
            "step {}: the gradient of {} is not finite, the first one on the way back from the loss",
-           options_.adam.step, norms_[i].first->spec().name);
+           options_.adam.step, squares_[i].first->spec().name);
     }
-    sum += value[i] * value[i];
+    sum += squares[i];
   }
   return std::sqrt(sum);
 }

@@ -41,7 +41,8 @@ class GradientStep {
 
   Options options_;
   std::vector<std::pair<const ModelWeight*, at::Tensor>> sums_;
-  std::vector<std::pair<const ModelWeight*, at::Tensor>> norms_;  // f32 scalars
+  // Parts of the sums of squares, f32.
+  std::vector<std::pair<const ModelWeight*, at::Tensor>> squares_;
 };
 
 }  // namespace qf

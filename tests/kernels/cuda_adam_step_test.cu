@@ -151,6 +151,32 @@ TEST(CudaAdamStep, OfDenseWeightsIsTheCpusBits) {
   EXPECT_TRUE(same_states(device.result(), c));
 }
 
+TEST(CudaAdamStep, SumsSquares) {
+  for (const std::int64_t count : {1, 7, 4096, 1000003, 5000000}) {
+    const auto values = random_floats(count);
+    const auto bits = bf16_bits(values);
+    const DeviceArray<float> device(values);
+    const DeviceArray<std::uint16_t> halves(bits);
+    const auto expect = [&](const auto* pointer, const auto& value_at, const char* type) {
+      const DeviceArray<float> parts(poison(cuda::kSquareParts)), again(poison(cuda::kSquareParts));
+      ASSERT_EQ(cuda::sum_of_squares(pointer, count, parts.get(), nullptr), cudaSuccess);
+      ASSERT_EQ(cuda::sum_of_squares(pointer, count, again.get(), nullptr), cudaSuccess);
+      double expected = 0, got = 0;
+      for (std::size_t i = 0; i < values.size(); ++i) expected += value_at(i) * value_at(i);
+      for (const float part : parts.host()) got += part;
+      // A value passes through at most 40 additions of f32 numbers on its way to a part.
+      EXPECT_NEAR(got, expected, expected * 40 * 0x1p-24) << type << ", " << count;
+      EXPECT_EQ(parts.host(), again.host());
+    };
+    expect(
+        device.get(), [&](std::size_t i) { return double{values[i]}; }, "f32");
+    expect(
+        halves.get(), [&](std::size_t i) { return double{float_of_bf16(bits[i])}; }, "bf16");
+  }
+  EXPECT_EQ(cuda::sum_of_squares(static_cast<float*>(nullptr), 4, nullptr, nullptr),
+            cudaErrorInvalidValue);
+}
+
 TEST(CudaAdamStep, RefusesWhatItCannotDo) {
   const DeviceCase device(random_adam_case(random_source(), AdamProfile::kDefault, 4, 48));
   const AdamRule rule = adam_test_rule(1);

@@ -76,9 +76,9 @@ inline double peak_rate() {
   return 2.0 * khz * 1e3 * bits / 8 / 1e9;
 }
 
-// Median of 20 runs, with the bytes that must move.
+// Median of 20 runs.
 template <class Launch>
-void report(const char* name, double bytes, const Launch& launch) {
+double median_seconds(const Launch& launch) {
   std::vector<float> times;
   cudaEvent_t start{}, stop{};
   cudaEventCreate(&start);
@@ -92,13 +92,19 @@ void report(const char* name, double bytes, const Launch& launch) {
     cudaEventElapsedTime(&ms, start, stop);
     if (i >= 3) times.push_back(ms);
   }
+  cudaEventDestroy(start);
+  cudaEventDestroy(stop);
   std::sort(times.begin(), times.end());
-  const double seconds = times[times.size() / 2] / 1e3;
+  return times[times.size() / 2] / 1e3;
+}
+
+// With the bytes that must move.
+template <class Launch>
+void report(const char* name, double bytes, const Launch& launch) {
+  const double seconds = median_seconds(launch);
   const double rate = bytes / seconds / 1e9;
   std::printf("| %s | %.1f MB | %.1f us | %.0f GB/s, %.0f %% of the peak |\n", name, bytes / 1e6,
               seconds * 1e6, rate, 100 * rate / peak_rate());
-  cudaEventDestroy(start);
-  cudaEventDestroy(stop);
 }
 
 // 16-bit values by their bits.

@@ -56,6 +56,13 @@ QF_HD inline float ieee_sqrt(float value) {
 // b where a is NaN.
 QF_HD constexpr float smaller(float a, float b) { return a < b ? a : b; }
 QF_HD constexpr float larger(float a, float b) { return a > b ? a : b; }
+// To [0, 1]; NaN becomes 0.
+QF_HD constexpr float saturated(float a) {
+#if defined(__CUDA_ARCH__)
+  if (!__builtin_is_constant_evaluated()) return __saturatef(a);
+#endif
+  return smaller(larger(a, 0.0F), 1.0F);
+}
 
 QF_HD constexpr float next_first_moment(const AdamRule& rule, float m, float gradient) {
   return rounded_sum(rounded_product(rule.beta1, m), rounded_product(rule.rest1, gradient));
@@ -71,9 +78,9 @@ QF_HD constexpr float adam_change(const AdamRule& rule, float m, float root_v) {
   return rounded_product(rule.step_size, m / denominator);
 }
 // 1 / S; 0 for a block whose scale is 0: its weights are 0 at any position, so they stay there.
+QF_HD constexpr float inverse_scale(float scale) { return scale != 0.0F ? 1.0F / scale : 0.0F; }
 QF_HD constexpr float inverse_scale(std::uint8_t scale_e4m3, float global_scale) {
-  const float scale = rounded_product(e4m3_to_float(scale_e4m3), global_scale);
-  return scale != 0.0F ? 1.0F / scale : 0.0F;
+  return inverse_scale(rounded_product(e4m3_to_float(scale_e4m3), global_scale));
 }
 QF_HD constexpr float moved_position(const AdamRule& rule, float y, float change, float inverse) {
   const float decayed = rounded_sum(y, -rounded_product(rule.decay, y));
@@ -102,7 +109,7 @@ QF_HD constexpr std::uint32_t second_draw(std::uint32_t word) { return word >> 8
 // next to 2^23 an fp32 counts in ones.
 template <int kBits>
 QF_HD constexpr std::int32_t draw_integer(float value, std::uint32_t draw) {
-  const float fixed = rounded_sum(rounded_product(value, float{1 << kBits}), 0x1p23F);
+  const float fixed = exact_product_plus(value, float{1 << kBits}, 0x1p23F);
   return static_cast<std::int32_t>((float_bits(fixed) - float_bits(0x1p23F) + draw) >> kBits);
 }
 static_assert(draw_integer<15>(3.75F, 0x1FFF) == 3 && draw_integer<15>(3.75F, 0x2000) == 4 &&
@@ -298,7 +305,7 @@ QF_HD constexpr std::int32_t draw_above(std::int32_t code, float inverse, float 
                                         std::uint32_t draw) {
   const float over = rounded_sum(rounded_product(ratios, inverse), -1.0F);
   const float share = rounded_product(over, Geometric<kBits>::kPerGap);
-  const std::int32_t up = draw_integer<16>(smaller(larger(share, 0.0F), 1.0F), draw);
+  const std::int32_t up = draw_integer<16>(saturated(share), draw);
   return code + (up & static_cast<std::int32_t>(code < kLastGeometric<kBits>));
 }
 // The code of base * `ratios`, rounded so that the mean of sqrt(v) is kept; below the first code:

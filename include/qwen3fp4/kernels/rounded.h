@@ -20,4 +20,12 @@ QF_HD constexpr double rounded_sum(double a, double b) { QF_ROUNDED(__dadd_rn, a
 
 #undef QF_ROUNDED
 
+// a * b + c, where a * b is exact: one rounding, whether or not they are fused.
+QF_HD constexpr float exact_product_plus(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+  if (!__builtin_is_constant_evaluated()) return __fmaf_rn(a, b, c);
+#endif
+  return a * b + c;
+}
+
 }  // namespace qf

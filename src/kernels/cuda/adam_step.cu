@@ -2,6 +2,7 @@
 #include <climits>
 
 #include "adam_tables.cuh"
+#include "e4m3_pair.cuh"
 #include "qwen3fp4/kernels/cuda/adam_step.h"
 
 // A warp a group of 128 elements, a lane four of them. kMin sums along rows, so there a warp takes
@@ -61,6 +62,9 @@ __device__ void store_bytes(const FourCodes& from, std::uint8_t* bytes, std::int
 }
 
 template <AdamProfile kProfile>
+constexpr std::int32_t kLevelsOf = kProfile == AdamProfile::kExact ? 4096 : 256;
+
+template <AdamProfile kProfile>
 constexpr int kSecondBits = kProfile == AdamProfile::kExact ? 8 : 4;
 
 // Codes of m or v: bytes in kExact, else nibbles.
@@ -106,7 +110,9 @@ __device__ void load_moments(const AdamTables& tables, const AdamWeight& w, cons
   const float m_scale = w.m_scales[at.group];
   load_codes<kProfile>(w.m_codes, at.element, codes);
   for (int i = 0; i < 4; ++i) {
-    const float value = kProfile == AdamProfile::kExact ? int8_value(codes[i]) : e2m1_of(codes[i]);
+    const float value = kProfile == AdamProfile::kExact
+                            ? int8_value(codes[i])
+                            : e2m1_of_bits(static_cast<unsigned>(codes[i]));
     m[i] = rounded_product(value, m_scale);
   }
   if constexpr (kProfile == AdamProfile::kMin) {
@@ -128,7 +134,8 @@ __device__ void load_moments(const AdamTables& tables, const AdamWeight& w, cons
 template <AdamProfile kProfile>
 __device__ void move(const AdamTables& tables, const AdamRule& rule, const AdamWeight& w,
                      const Place& at, const Four& change, const std::uint32_t (&words)[4]) {
-  const float inverse = inverse_scale(w.scales_e4m3[at.element / kNvfp4Block], w.global_scale);
+  const float inverse = inverse_scale(
+      rounded_product(e4m3_pair(w.scales_e4m3[at.element / kNvfp4Block]).x, w.global_scale));
   FourCodes codes;
   if constexpr (kProfile == AdamProfile::kFp32) {
     Four y;
@@ -144,14 +151,15 @@ __device__ void move(const AdamTables& tables, const AdamRule& rule, const AdamW
   load_nibbles(w.codes, at.element, codes);
   if constexpr (kProfile == AdamProfile::kMin) {
     for (int i = 0; i < 4; ++i) {
-      const float y = moved_position(rule, e2m1_of(codes[i]), change[i], inverse);
+      const float y =
+          moved_position(rule, e2m1_of_bits(static_cast<unsigned>(codes[i])), change[i], inverse);
       codes[i] = draw_e2m1(y, position_draw<16>(words[i]));
     }
     store_nibbles(codes, w.codes, at.element);
     return;
   }
   constexpr bool kTwelveBits = kProfile == AdamProfile::kExact;
-  constexpr std::int32_t kLevels = kTwelveBits ? 4096 : 256;
+  constexpr std::int32_t kLevels = kLevelsOf<kProfile>;
   FourCodes residual, high{};
   load_bytes(w.residual, at.element, residual);
   if constexpr (kTwelveBits) load_nibbles(w.residual_high, at.element, high);
@@ -247,17 +255,19 @@ __device__ void load_gradient(const AdamRule& rule, const GradientRows<T>& in, s
   for (float& value : gradient) value = rounded_product(rule.gradient_scale, value);
 }
 
-// Warps take tasks a grid apart: the tables are filled once for many.
+// Warps take groups a grid apart: the tables are filled once for many. No division on the way.
 template <AdamProfile kProfile, class T>
 __global__ void __launch_bounds__(kThreads)
     group_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, int groups) {
   __shared__ AdamTables tables;
-  fill(tables);
-  const std::int64_t tasks = in.rows.count * groups;
-  for (std::int64_t task = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; task < tasks;
-       task += std::int64_t{gridDim.x} * kWarps) {
-    const std::int64_t row_of_chunk = task / groups;
-    const int group = static_cast<int>(task - row_of_chunk * groups);
+  fill(tables, kLevelsOf<kProfile>);
+  const int stride = static_cast<int>(gridDim.x) * kWarps;
+  const int rows_of_stride = stride / groups;
+  const int groups_of_stride = stride - rows_of_stride * groups;
+  const int start = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x / 32);
+  std::int64_t row_of_chunk = start / groups;
+  int group = start % groups;
+  while (row_of_chunk < in.rows.count) {
     const int col = group * static_cast<int>(kMomentGroup) + 4 * static_cast<int>(threadIdx.x % 32);
     const bool active = col < w.cols;
     const std::int64_t row = in.rows.first + row_of_chunk;
@@ -265,6 +275,12 @@ __global__ void __launch_bounds__(kThreads)
     if (active) load_gradient(rule, in, row_of_chunk * w.cols + col, gradient);
     step_group<kProfile>(tables, rule, w, {row, row * w.cols + col, row * groups + group, col},
                          gradient, active);
+    row_of_chunk += rows_of_stride;
+    group += groups_of_stride;
+    if (group >= groups) {
+      group -= groups;
+      ++row_of_chunk;
+    }
   }
 }
 
@@ -272,7 +288,7 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     row_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, int groups) {
   __shared__ AdamTables tables;
-  fill(tables);
+  fill(tables, kLevelsOf<AdamProfile::kMin>);
   for (std::int64_t i = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; i < in.rows.count;
        i += std::int64_t{gridDim.x} * kWarps) {
     const std::int64_t row = in.rows.first + i;
@@ -366,6 +382,54 @@ __global__ void dense_kernel(AdamRule rule, AdamDense w, const T* gradient) {
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= w.count) return;
   dense_step(rule, to_float(gradient[i]), w.values[i], w.m[i], w.v[i]);
+}
+
+// ---- Sums of squares: a block a part ----
+
+__device__ float squares_of(const float4& v) {
+  return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, v.x * v.x)));
+}
+__device__ float squares_of(const uint4& words, const float* /*type*/) {
+  return squares_of(make_float4(__uint_as_float(words.x), __uint_as_float(words.y),
+                                __uint_as_float(words.z), __uint_as_float(words.w)));
+}
+__device__ float squares_of(const uint4& words, const std::uint16_t* /*type*/) {
+  const auto low = [](unsigned word) { return __uint_as_float(word << 16); };
+  const auto high = [](unsigned word) { return __uint_as_float(word & 0xFFFF0000U); };
+  return squares_of(make_float4(low(words.x), high(words.x), low(words.y), high(words.y))) +
+         squares_of(make_float4(low(words.z), high(words.z), low(words.w), high(words.w)));
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    squares_kernel(const T* values, std::int64_t count, float* parts) {
+  constexpr int kEach = 16 / static_cast<int>(sizeof(T));
+  constexpr int kAtATime = 4;
+  constexpr std::int64_t kStride = std::int64_t{kSquareParts} * kThreads;
+  const std::int64_t vectors = count / kEach;
+  const auto* const all = reinterpret_cast<const uint4*>(values);
+  const std::int64_t thread = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  float sums[kAtATime] = {};
+  std::int64_t i = thread;
+  for (; i + (kAtATime - 1) * kStride < vectors; i += kAtATime * kStride) {
+    uint4 words[kAtATime];
+#pragma unroll
+    for (int k = 0; k < kAtATime; ++k) words[k] = all[i + k * kStride];
+#pragma unroll
+    for (int k = 0; k < kAtATime; ++k) sums[k] += squares_of(words[k], values);
+  }
+  for (; i < vectors; i += kStride) sums[0] += squares_of(all[i], values);
+  const std::int64_t rest = vectors * kEach + thread;
+  if (rest < count) sums[1] = fmaf(to_float(values[rest]), to_float(values[rest]), sums[1]);
+
+  __shared__ float of_warp[kWarps];
+  const float sum = sum_over_lanes(sums[0] + sums[1] + (sums[2] + sums[3]));
+  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  float total = 0;
+  for (int warp = 0; warp < kWarps; ++warp) total += of_warp[warp];
+  parts[blockIdx.x] = total;
 }
 
 // ---- What is refused ----
@@ -466,12 +530,20 @@ cudaError_t adam_dense_step(const AdamRule& rule, const AdamDense& weight, const
   return cudaGetLastError();
 }
 
-#define QF_GRADIENT_TYPE(T)                                                       \
-  template cudaError_t adam_step(AdamProfile, const AdamRule&, const AdamWeight&, \
-                                 const GradientRows<T>&, cudaStream_t);           \
-  template cudaError_t add_column_squares(const AdamRule&, const ColumnSquares&,  \
-                                          const GradientRows<T>&, cudaStream_t);  \
-  template cudaError_t adam_dense_step(const AdamRule&, const AdamDense&, const T*, cudaStream_t);
+template <class T>
+cudaError_t sum_of_squares(const T* values, std::int64_t count, float* parts, cudaStream_t stream) {
+  if (count <= 0 || !usable(values) || parts == nullptr) return cudaErrorInvalidValue;
+  squares_kernel<<<kSquareParts, kThreads, 0, stream>>>(values, count, parts);
+  return cudaGetLastError();
+}
+
+#define QF_GRADIENT_TYPE(T)                                                                        \
+  template cudaError_t adam_step(AdamProfile, const AdamRule&, const AdamWeight&,                  \
+                                 const GradientRows<T>&, cudaStream_t);                            \
+  template cudaError_t add_column_squares(const AdamRule&, const ColumnSquares&,                   \
+                                          const GradientRows<T>&, cudaStream_t);                   \
+  template cudaError_t adam_dense_step(const AdamRule&, const AdamDense&, const T*, cudaStream_t); \
+  template cudaError_t sum_of_squares(const T*, std::int64_t, float*, cudaStream_t);
 QF_GRADIENT_TYPE(float)
 QF_GRADIENT_TYPE(std::uint16_t)
 

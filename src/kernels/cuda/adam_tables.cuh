@@ -1,5 +1,6 @@
 #pragma once
 
+#include "e2m1_word.cuh"
 #include "qwen3fp4/kernels/adam_step.h"
 
 // Functions of kernels/adam_step.h by tables in shared memory: the same values in fewer
@@ -12,7 +13,7 @@ struct CellSteps {
 };
 struct CellLookup {
   float low;
-  float per_width;
+  float per_step;  // 1 / (width / levels)
 };
 struct PowerLookup {
   float next;         // ratio^(code + 1)
@@ -32,8 +33,8 @@ struct AdamTables {
   PowerLookup ratio[kRatioBuckets];
 };
 
-// By the whole block, of at least kRatioBuckets threads.
-__device__ inline void fill(AdamTables& t) {
+// By the whole block, of at least kRatioBuckets threads, for cells of so many levels.
+__device__ inline void fill(AdamTables& t, float levels) {
   const int i = static_cast<int>(threadIdx.x);
   if (i < 16) {
     t.cell[i] = {with_sign_of_code(cell_low(i & 7), i), with_sign_of_code(cell_width(i & 7), i)};
@@ -43,7 +44,7 @@ __device__ inline void fill(AdamTables& t) {
   if (i < kQuarters) {
     const std::int32_t code = cell_code(static_cast<float>(i) * 0.25F);
     t.quarter_code[i] = code;
-    t.quarter[i] = {cell_low(code), cell_per_width(code)};
+    t.quarter[i] = {cell_low(code), cell_per_width(code) * levels};
   }
   if (i < kRatioBuckets) {
     const float start = float_from_bits((static_cast<unsigned>(i) << 20U) + float_bits(1.0F));
@@ -60,12 +61,6 @@ __device__ inline float small_integer(std::int32_t value) {
   return float_from_bits(static_cast<unsigned>(value) | float_bits(0x1p23F)) - 0x1p23F;
 }
 
-// The code's bits are those of a float whose exponent is 126 too small, subnormal ones too.
-__device__ inline float e2m1_of(std::int32_t code) {
-  const auto bits = static_cast<unsigned>(code);
-  return float_from_bits((bits & 8U) << 28U | (bits & 7U) << 22U) * 0x1p126F;
-}
-
 template <std::int32_t kLevels>
 __device__ float position_of(const AdamTables& t, std::int32_t code, std::int32_t residual) {
   const CellSteps cell = t.cell[code];
@@ -78,8 +73,7 @@ __device__ Position rounded_position(const AdamTables& t, float y, std::uint32_t
   const float m = fminf(magnitude(y), kLastPosition<kLevels>);
   const unsigned quarter = float_bits(__fmaf_rd(m, 4.0F, 0x1p23F)) & 31U;
   const CellLookup cell = t.quarter[quarter];
-  const float steps =
-      rounded_product(rounded_sum(m, -cell.low), rounded_product(cell.per_width, float{kLevels}));
+  const float steps = rounded_product(rounded_sum(m, -cell.low), cell.per_step);
   const std::int32_t residual = draw_integer<kPositionDrawBits<kLevels>>(steps, draw);
   return {(t.quarter_code[quarter] + residual / kLevels) | sign_code(y), residual % kLevels};
 }

@@ -1,5 +1,6 @@
 #include <climits>
 
+#include "e2m1_word.cuh"
 #include "narrow.cuh"
 #include "qwen3fp4/kernels/cuda/dequantize.h"
 #include "qwen3fp4/kernels/fp4.h"
@@ -8,30 +9,67 @@ namespace qf::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+// Elements of a thread at a time, whose codes are one word and whose 16-bit values 16 bytes: lanes
+// beside each other then write whole sectors.
+constexpr int kEight = 8;
+// Of these a thread has so many, kThreads apart, on their way at a time.
+constexpr int kPieces = 4;
 
-// One thread a block of 16: 8 bytes of codes in.
+// One thread: kPieces times eight elements, half a block each.
 template <class Out>
-__global__ void dequantize_nvfp4_kernel(Nvfp4View w, std::int64_t blocks, Out* out) {
-  const std::int64_t block = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (block >= blocks) return;
-  const float scale =
-      w.scales_e4m3 != nullptr ? e4m3_to_float(w.scales_e4m3[block]) : w.scales_f32[block];
-  const uint2 words = reinterpret_cast<const uint2*>(w.codes)[block];
-  const auto value = [&](unsigned word, unsigned index) {
-    return e2m1_to_float(word >> (4 * index) & 0xF) * scale * w.global_scale;
-  };
-  for (unsigned i = 0; i < 4; ++i) {
-    const unsigned word = i < 2 ? words.x : words.y;
-    const unsigned first = 4 * (i % 2);
-    store4(out + kNvfp4Block * block + 4 * i,
-           make_float4(value(word, first), value(word, first + 1), value(word, first + 2),
-                       value(word, first + 3)));
+__global__ void __launch_bounds__(kThreads)
+    dequantize_nvfp4_kernel(Nvfp4View w, std::int64_t pieces, Out* out) {
+  const std::int64_t first = std::int64_t{blockIdx.x} * (kThreads * kPieces) + threadIdx.x;
+  std::uint32_t codes[kPieces];
+  float scale[kPieces];
+#pragma unroll
+  for (int i = 0; i < kPieces; ++i) {
+    const std::int64_t piece = first + i * kThreads;
+    if (piece >= pieces) continue;
+    codes[i] = reinterpret_cast<const std::uint32_t*>(w.codes)[piece];
+    scale[i] = w.scales_e4m3 != nullptr ? e4m3_to_float(w.scales_e4m3[piece / 2])
+                                        : w.scales_f32[piece / 2];
+  }
+#pragma unroll
+  for (int i = 0; i < kPieces; ++i) {
+    const std::int64_t piece = first + i * kThreads;
+    if (piece >= pieces) continue;
+    float values[kEight];
+#pragma unroll
+    for (unsigned k = 0; k < kEight; ++k) {
+      values[k] = e2m1_of_bits(codes[i] >> (4 * k)) * scale[i] * w.global_scale;
+    }
+    store8(out + kEight * piece, values);
   }
 }
 
-// One thread a byte: the high nibble is the first of its two elements.
+// The high nibble of a byte is the first of its two elements. As above, for blocks of whole pieces.
 template <class Out>
-__global__ void dequantize_nf4_kernel(Nf4View w, std::int64_t bytes, Out* out) {
+__global__ void __launch_bounds__(kThreads)
+    dequantize_nf4_kernel(Nf4View w, std::int64_t pieces, Out* out) {
+  __shared__ float book[16];
+  if (threadIdx.x < 16) book[threadIdx.x] = w.code_book[threadIdx.x];
+  __syncthreads();
+  const std::int64_t first = std::int64_t{blockIdx.x} * (kThreads * kPieces) + threadIdx.x;
+  const std::int64_t pieces_of_block = w.block / kEight;
+#pragma unroll
+  for (int i = 0; i < kPieces; ++i) {
+    const std::int64_t piece = first + i * kThreads;
+    if (piece >= pieces) continue;
+    const std::uint32_t codes = reinterpret_cast<const std::uint32_t*>(w.codes)[piece];
+    const float absmax = w.absmax[piece / pieces_of_block];
+    float values[kEight];
+#pragma unroll
+    for (unsigned k = 0; k < kEight; ++k) {
+      values[k] = book[codes >> (4 * (k ^ 1U)) & 0xFU] * absmax;
+    }
+    store8(out + kEight * piece, values);
+  }
+}
+
+// One thread a byte, for any even block.
+template <class Out>
+__global__ void dequantize_odd_nf4_kernel(Nf4View w, std::int64_t bytes, Out* out) {
   const std::int64_t byte = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (byte >= bytes) return;
   const unsigned codes = w.codes[byte];
@@ -41,9 +79,9 @@ __global__ void dequantize_nf4_kernel(Nf4View w, std::int64_t bytes, Out* out) {
   store(out + 2 * byte + 1, w.code_book[codes & 0xF] * absmax);
 }
 
-// Thread blocks for `items`, or 0 when they do not fit into a grid.
-unsigned grid_for(std::int64_t items) {
-  const std::int64_t grid = (items + kThreads - 1) / kThreads;
+// Thread blocks for `items` of which one takes `each`, or 0 when they do not fit into a grid.
+unsigned grid_for(std::int64_t items, std::int64_t each) {
+  const std::int64_t grid = (items + each - 1) / each;
   return grid > INT_MAX ? 0 : static_cast<unsigned>(grid);
 }
 
@@ -60,10 +98,10 @@ cudaError_t dequantize_nvfp4(const Nvfp4View& w, Out* out, cudaStream_t stream) 
   if (!shaped || !one_kind_of_scale || !aligned(w.codes, 8) || !aligned(out, 16)) {
     return cudaErrorInvalidValue;
   }
-  const std::int64_t blocks = w.rows * (w.cols / kNvfp4Block);
-  const unsigned grid = grid_for(blocks);
+  const std::int64_t pieces = w.rows * (w.cols / kEight);
+  const unsigned grid = grid_for(pieces, kThreads * kPieces);
   if (grid == 0) return cudaErrorInvalidValue;
-  dequantize_nvfp4_kernel<<<grid, kThreads, 0, stream>>>(w, blocks, out);
+  dequantize_nvfp4_kernel<<<grid, kThreads, 0, stream>>>(w, pieces, out);
   return cudaGetLastError();
 }
 
@@ -73,9 +111,16 @@ cudaError_t dequantize_nf4(const Nf4View& w, Out* out, cudaStream_t stream) {
   const bool shaped =
       w.rows > 0 && w.cols > 0 && elements % 2 == 0 && w.block > 0 && w.block % 2 == 0;
   if (!shaped || !aligned(out, 8)) return cudaErrorInvalidValue;
-  const unsigned grid = grid_for(elements / 2);
+  const bool by_pieces =
+      w.block % kEight == 0 && elements % kEight == 0 && aligned(w.codes, 4) && aligned(out, 16);
+  const unsigned grid = by_pieces ? grid_for(elements, kEight * kThreads * kPieces)
+                                  : grid_for(elements, 2 * kThreads);
   if (grid == 0) return cudaErrorInvalidValue;
-  dequantize_nf4_kernel<<<grid, kThreads, 0, stream>>>(w, elements / 2, out);
+  if (by_pieces) {
+    dequantize_nf4_kernel<<<grid, kThreads, 0, stream>>>(w, elements / kEight, out);
+  } else {
+    dequantize_odd_nf4_kernel<<<grid, kThreads, 0, stream>>>(w, elements / 2, out);
+  }
   return cudaGetLastError();
 }
 

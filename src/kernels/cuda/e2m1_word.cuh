@@ -21,4 +21,10 @@ __device__ inline void unpack_e2m1(unsigned word, float (&values)[8]) {
   }
 }
 
+// The code in the lowest four bits: its bits are those of a float whose exponent is 126 too small,
+// subnormal ones too.
+__device__ inline float e2m1_of_bits(unsigned word) {
+  return __uint_as_float((word & 8U) << 28U | (word & 7U) << 22U) * 0x1p126F;
+}
+
 }  // namespace qf::cuda

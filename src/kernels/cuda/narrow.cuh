@@ -40,4 +40,21 @@ __device__ inline void store4(__nv_bfloat16* y, const float4& v) {
   *reinterpret_cast<uint2*>(y) = *reinterpret_cast<const uint2*>(pairs);
 }
 
+// Aligned to 16 bytes.
+__device__ inline void store8(float* y, const float (&v)[8]) {
+  store4(y, make_float4(v[0], v[1], v[2], v[3]));
+  store4(y + 4, make_float4(v[4], v[5], v[6], v[7]));
+}
+__device__ inline void store8(__half* y, const float (&v)[8]) {
+  const __half2 pairs[4] = {__floats2half2_rn(v[0], v[1]), __floats2half2_rn(v[2], v[3]),
+                            __floats2half2_rn(v[4], v[5]), __floats2half2_rn(v[6], v[7])};
+  *reinterpret_cast<uint4*>(y) = *reinterpret_cast<const uint4*>(pairs);
+}
+__device__ inline void store8(__nv_bfloat16* y, const float (&v)[8]) {
+  const __nv_bfloat162 pairs[4] = {
+      __floats2bfloat162_rn(v[0], v[1]), __floats2bfloat162_rn(v[2], v[3]),
+      __floats2bfloat162_rn(v[4], v[5]), __floats2bfloat162_rn(v[6], v[7])};
+  *reinterpret_cast<uint4*>(y) = *reinterpret_cast<const uint4*>(pairs);
+}
+
 }  // namespace qf::cuda
