@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 
+#include "block_kernels.h"
 #include "operations.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/quant/parallel.h"
@@ -142,6 +143,23 @@ AttentionInputs exact_backward(const at::Tensor& dout_NHE, const AttentionInputs
   return gradient;
 }
 
+// What libtorch's flash attention returns, so that its backward takes it; without dropout that
+// reads no random state.
+Attended prompt_attention(const at::Tensor& q_NHE, const at::Tensor& k_NKE, const at::Tensor& v_NKE,
+                          const PackedRows& rows) {
+  const auto no_random_state = at::zeros({2}, q_NHE.options().dtype(at::kUInt64));
+  Attended attended{
+      .out_NHE = at::empty_like(q_NHE),
+      .logsumexp = at::empty({q_NHE.size(1), q_NHE.size(0)}, q_NHE.options().dtype(at::kFloat)),
+      .random_state = no_random_state,
+      .unused = at::empty({}, q_NHE.options().dtype(at::kUInt64))};
+  for (std::size_t i = 0; i + 1 < rows.starts.size(); ++i) {
+    on_cuda::prompt_attention({q_NHE, k_NKE, v_NKE, attended.out_NHE, attended.logsumexp,
+                               rows.starts[i], rows.starts[i + 1] - rows.starts[i]});
+  }
+  return attended;
+}
+
 }  // namespace
 
 Attended attention(const at::Tensor& q_NHE, const at::Tensor& k_NKE, const at::Tensor& v_NKE,
@@ -157,6 +175,9 @@ Attended attention(const at::Tensor& q_NHE, const at::Tensor& k_NKE, const at::T
            "attention in bf16: expected a head_dim that is a multiple of 8 up to 256, got {} "
            "(--compute-dtype fp32)",
            width);
+  if (rows.shortest() >= on_cuda::kPromptAttentionTokens && on_cuda::has_prompt_attention(width)) {
+    return prompt_attention(q_NHE, k_NKE, v_NKE, rows);
+  }
   auto [out, logsumexp, random_state, unused, debug] = at::_flash_attention_forward(
       q_NHE, k_NKE, v_NKE, rows.device_starts, rows.device_starts, rows.longest, rows.longest,
       /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false, scale_of(q_NHE));

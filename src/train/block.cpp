@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "block_kernels.h"
 #include "operations.h"
 
 namespace qf {
@@ -15,17 +16,27 @@ at::Tensor tapped(const Block& block, const char* module, const at::Tensor& outp
   return block.tap(fmt::format("model.layers.{}{}", block.index, module), output);
 }
 
-// A head's queries or keys on their way into attention.
-struct Rotated {
-  at::Tensor raw, rstd;  // kept for the backward where there is a norm
-  at::Tensor rotated;
-};
 struct HeadNames {
   const char* norm;
   const char* rope;
 };
 
+// In one kernel where there is one; modules that somebody looks into run one by one.
+bool in_one_kernel(const Block& block, const at::Tensor& x_NHE) {
+  return !block.tap && x_NHE.is_cuda() && x_NHE.scalar_type() == at::kBFloat16 &&
+         on_cuda::has_rotation(x_NHE.size(2));
+}
+
+const at::Tensor& head_norm(const Block& block, Norm which) {
+  static const at::Tensor kNone;
+  return block.config.qk_norm ? block.weights[which] : kNone;
+}
+
 Rotated rotate(const Block& block, const at::Tensor& x_NHE, Norm which, const HeadNames& names) {
+  if (in_one_kernel(block, x_NHE)) {
+    return on_cuda::rotate_heads(x_NHE, head_norm(block, which), block.config.rms_norm_eps,
+                                 block.rows);
+  }
   Rotated result;
   auto x = x_NHE.to(at::kFloat);
   if (block.config.qk_norm) {
@@ -42,6 +53,12 @@ Rotated rotate(const Block& block, const at::Tensor& x_NHE, Norm which, const He
 // The gradient of what rotate() took, in the compute type [N, H*E].
 at::Tensor rotate_backward(const Block& block, const at::Tensor& gradient, const Rotated& forward,
                            Norm which, BlockSink& sink) {
+  if (in_one_kernel(block, gradient)) {
+    auto back =
+        on_cuda::rotate_heads_backward(gradient, forward, head_norm(block, which), block.rows);
+    if (block.config.qk_norm) sink.norm(which, back.weight);
+    return back.x.view({gradient.size(0), -1});
+  }
   // The inverse of a rotation is the one by the opposite angle, which is also its transpose.
   auto dx = block.backend.apply_rope(gradient.to(at::kFloat), block.rows.cos, -block.rows.sin);
   if (block.config.qk_norm) {
@@ -59,8 +76,8 @@ at::Tensor attention_input_backward(const Block& block, const BlockActivations& 
       dattended.view(a.q.sizes()), {a.q, a.k, a.v},
       {a.attended.view(a.q.sizes()), a.logsumexp, a.random_state, a.unused}, block.rows);
   const auto dq =
-      rotate_backward(block, back.q_NHE, {a.query, a.query_rstd, {}}, Norm::kQuery, sink);
-  const auto dk = rotate_backward(block, back.k_NKE, {a.key, a.key_rstd, {}}, Norm::kKey, sink);
+      rotate_backward(block, back.q_NHE, {{}, a.query, a.query_rstd}, Norm::kQuery, sink);
+  const auto dk = rotate_backward(block, back.k_NKE, {{}, a.key, a.key_rstd}, Norm::kKey, sink);
   const auto dv = back.v_NKE.reshape({dk.size(0), -1});
   auto dnormed = product_f32(dq, w[Linear::kQ]);
   add_product(dk, w[Linear::kK], dnormed);
@@ -76,8 +93,7 @@ at::Tensor mlp_backward(const Block& block, const BlockActivations& a, const at:
   const BlockWeights& w = block.weights;
   const auto dhidden = product(dy, w[Linear::kDown]);
   sink.linear(Linear::kDown, dy, a.hidden);
-  const auto dgate = at::silu_backward(dhidden * a.up, a.gate);
-  const auto dup = dhidden * a.silu;
+  const auto [dgate, dup] = swiglu_backward(dhidden, a.gate, a.up);
   auto dnormed = product_f32(dgate, w[Linear::kGate]);
   add_product(dup, w[Linear::kUp], dnormed);
   sink.linear(Linear::kGate, dgate, a.normed_h);
@@ -127,8 +143,7 @@ BlockActivations block_activations(const Block& block, const at::Tensor& x_ND) {
   a.h_rstd = std::move(normed_h.rstd);
   a.gate = linear(".mlp.gate_proj", a.normed_h, Linear::kGate);
   a.up = linear(".mlp.up_proj", a.normed_h, Linear::kUp);
-  a.silu = at::silu(a.gate);
-  a.hidden = tapped(block, ".mlp.swiglu", a.silu * a.up);
+  a.hidden = tapped(block, ".mlp.swiglu", swiglu(a.gate, a.up));
   return a;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "block_kernels.h"
 #include "qwen3fp4/quant/parallel.h"
 
 // Shapes in this file: as in the header; M, K, N of a product: rows, inner, columns.
@@ -20,7 +21,23 @@ at::Tensor in_type_of(const at::Tensor& out, const at::Tensor& x) {
   return x.to(out.scalar_type());
 }
 
+bool bf16_on_cuda(const at::Tensor& x) { return x.is_cuda() && x.scalar_type() == at::kBFloat16; }
+
 }  // namespace
+
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  if (bf16_on_cuda(gate)) return on_cuda::swiglu(gate, up);
+  return (at::silu(gate.to(at::kFloat)) * up.to(at::kFloat)).to(gate.scalar_type());
+}
+
+SwigluGradient swiglu_backward(const at::Tensor& dhidden, const at::Tensor& gate,
+                               const at::Tensor& up) {
+  if (bf16_on_cuda(gate)) return on_cuda::swiglu_backward(dhidden, gate, up);
+  const auto type = gate.scalar_type();
+  const auto d = dhidden.to(at::kFloat);
+  const auto g = gate.to(at::kFloat);
+  return {at::silu_backward(d * up.to(at::kFloat), g).to(type), (d * at::silu(g)).to(type)};
+}
 
 at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
   if (a.is_cuda()) return at::mm(a, b);

@@ -31,6 +31,26 @@ struct NormGradient {
 [[nodiscard]] NormGradient rms_norm_backward(const at::Tensor& dy, const at::Tensor& x,
                                              const at::Tensor& rstd, const at::Tensor& weight);
 
+// silu(gate) * up, in their type; computed in f32.
+[[nodiscard]] at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+struct SwigluGradient {
+  at::Tensor gate, up;
+};
+[[nodiscard]] SwigluGradient swiglu_backward(const at::Tensor& dhidden, const at::Tensor& gate,
+                                             const at::Tensor& up);
+
+// A head's queries or keys on their way into attention: RMS norm over each head (without `weight`:
+// none), then RoPE.
+struct Rotated {
+  at::Tensor rotated = {};  // [N, H, E], x's type
+  at::Tensor raw = {};      // x: kept for the backward where there is a norm
+  at::Tensor rstd = {};     // f32, of each head
+};
+struct RotationGradient {
+  at::Tensor x;            // [N, H, E]
+  at::Tensor weight = {};  // f32 [E], where there is a norm
+};
+
 struct Attended {
   at::Tensor out_NHE;
   at::Tensor logsumexp = {}, random_state = {},

@@ -8,6 +8,14 @@
 
 namespace qf {
 
+std::int64_t PackedRows::shortest() const {
+  std::int64_t least = count();
+  for (std::size_t i = 0; i + 1 < starts.size(); ++i) {
+    least = std::min(least, starts[i + 1] - starts[i]);
+  }
+  return least;
+}
+
 PackedRows RowPacker::pack(std::span<const std::span<const std::int64_t>> sequences) {
   QF_CHECK(!sequences.empty(), "expected at least one sequence");
   PackedRows rows;

@@ -53,7 +53,8 @@ std::int64_t cached_values(const cuda::AttentionShape& s) {
 // Row t, head h of the definition.
 std::vector<double> attended(const std::vector<float>& q, const std::vector<float>& k,
                              const std::vector<float>& v, const cuda::AttentionShape& s,
-                             std::int64_t t, std::int64_t h, double& largest_value) {
+                             std::int64_t t, std::int64_t h, double& largest_value,
+                             double& logsumexp) {
   const auto width = static_cast<std::size_t>(s.head_dim);
   const std::size_t kv_head = static_cast<std::size_t>(h / (s.heads / s.kv_heads));
   const std::size_t seen = static_cast<std::size_t>(s.positions - s.tokens + t + 1);
@@ -82,6 +83,7 @@ std::vector<double> attended(const std::vector<float>& q, const std::vector<floa
     }
   }
   for (double& value : out) value /= total;
+  logsumexp = largest + std::log(total);
   return out;
 }
 
@@ -105,10 +107,14 @@ void expect_attention(double roundoff, float size_of_queries) {
     const DeviceArray<Bits16> device_q(q_bits), device_k(k_bits), device_v(v_bits),
         out(poison_bits(s.tokens * s.heads * s.head_dim)),
         again(poison_bits(s.tokens * s.heads * s.head_dim));
+    // Rows of another sequence behind those of a head.
+    const std::int64_t stride = s.tokens + 3;
+    const DeviceArray<float> logsumexp(poison(s.heads * stride));
     for (const DeviceArray<Bits16>* to : {&out, &again}) {
       ASSERT_EQ(cuda::prompt_attention<typename Type::Value>(
                     {device_values<Type>(device_q), device_values<Type>(device_k),
-                     device_values<Type>(device_v), device_values<Type>(*to)},
+                     device_values<Type>(device_v), device_values<Type>(*to),
+                     to == &out ? logsumexp.get() : nullptr, stride},
                     s, nullptr),
                 cudaSuccess);
     }
@@ -118,10 +124,18 @@ void expect_attention(double roundoff, float size_of_queries) {
     const auto k = widened<Type>(k_bits);
     const auto v = widened<Type>(v_bits);
     const auto got = widened<Type>(out.host());
+    const auto sums = logsumexp.host();
+    for (std::int64_t h = 0; h < s.heads; ++h) {
+      EXPECT_EQ(sums[static_cast<std::size_t>(h * stride + s.tokens)], -12345.0F);
+    }
     for (std::int64_t t = 0; t < s.tokens; ++t) {
       for (std::int64_t h = 0; h < s.heads; ++h) {
         double largest_value = 0;
-        const auto expected = attended(q, k, v, s, t, h, largest_value);
+        double sum = 0;
+        const auto expected = attended(q, k, v, s, t, h, largest_value, sum);
+        // Of fp32 sums of head_dim products, and the hardware's powers of two.
+        const double of_scores = 1e-5 * (1 + std::abs(sum));
+        ASSERT_NEAR(sums[static_cast<std::size_t>(h * stride + t)], sum, of_scores) << t;
         for (std::int64_t e = 0; e < s.head_dim; ++e) {
           const double value = expected[static_cast<std::size_t>(e)];
           const double bound = roundoff * (2 * largest_value + std::abs(value));

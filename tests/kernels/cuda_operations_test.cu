@@ -78,6 +78,133 @@ TEST(CudaOperations, SwigluAndAdd) {
   }
 }
 
+TEST(CudaOperations, SwigluBackwardIsTheDerivative) {
+  for (const std::int64_t count : {1, 255, 257, 100000}) {
+    auto gate = random_floats(count);
+    const auto up = random_floats(count);
+    const auto dy = random_floats(count);
+    gate[0] = -200;
+    const DeviceArray<float> device_gate(gate), device_up(up), device_dy(dy);
+    const DeviceArray<float> dgate(poison(count)), dup(poison(count));
+    ASSERT_EQ(cuda::swiglu_backward<float>({device_gate.get(), device_up.get(), device_dy.get()},
+                                           count, dgate.get(), dup.get(), nullptr),
+              cudaSuccess);
+    const auto of_gate = dgate.host();
+    const auto of_up = dup.host();
+    for (std::size_t i = 0; i < gate.size(); ++i) {
+      const double g = gate[i];
+      const double sigmoid = 1 / (1 + std::exp(-g));
+      const double outer = double{dy[i]} * up[i];
+      // The two terms of silu's derivative cancel near its minimum.
+      const double terms = std::abs(outer) * sigmoid * (1 + std::abs(g) * (1 - sigmoid));
+      const double derivative = outer * sigmoid * (1 + g * (1 - sigmoid));
+      ASSERT_LE(std::abs(of_gate[i] - derivative),
+                16 * kUnit * terms + std::numeric_limits<float>::min());
+      const double silu = g * sigmoid;
+      ASSERT_LE(std::abs(of_up[i] - dy[i] * silu),
+                8 * kUnit * std::abs(dy[i] * silu) + std::numeric_limits<float>::min());
+    }
+  }
+  EXPECT_EQ(cuda::swiglu_backward<float>({nullptr, nullptr, nullptr}, 0, nullptr, nullptr, nullptr),
+            cudaErrorInvalidValue);
+}
+
+// Heads with their norm and RoPE, in double: y, and the derivatives of sum(y dy).
+struct RotatedHeads {
+  std::vector<double> y, dx, dweight;
+};
+RotatedHeads rotated_heads(const cuda::RopeShape& s, const std::vector<float>& x,
+                           const std::vector<float>* weight, const std::vector<float>& cos,
+                           const std::vector<float>& sin, const std::vector<float>& dy,
+                           double eps) {
+  const auto width = static_cast<std::size_t>(s.head_dim);
+  const std::size_t half = width / 2;
+  RotatedHeads out{{}, {}, std::vector<double>(width)};
+  for (std::int64_t row = 0; row < s.tokens * s.heads; ++row) {
+    const std::size_t at = static_cast<std::size_t>(row) * width;
+    const std::size_t angle = static_cast<std::size_t>(row / s.heads) * width;
+    double squares = 0;
+    for (std::size_t e = 0; e < width; ++e) squares += double{x[at + e]} * x[at + e];
+    const double rstd =
+        weight != nullptr ? 1 / std::sqrt(squares / static_cast<double>(width) + eps) : 1;
+    std::vector<double> normed(width), dnormed(width);
+    const auto weight_at = [&](std::size_t e) { return weight != nullptr ? (*weight)[e] : 1.0; };
+    for (std::size_t e = 0; e < width; ++e) normed[e] = x[at + e] * rstd * weight_at(e);
+    for (std::size_t e = 0; e < width; ++e) {
+      const bool low = e < half;
+      const std::size_t other = low ? e + half : e - half;
+      out.y.push_back(normed[e] * cos[angle + e] +
+                      (low ? -normed[other] : normed[other]) * sin[angle + e]);
+      dnormed[e] = dy[at + e] * double{cos[angle + e]} +
+                   (low ? dy[at + other] : -dy[at + other]) * double{sin[angle + other]};
+    }
+    double mean = 0;
+    for (std::size_t e = 0; e < width; ++e) {
+      const double n = x[at + e] * rstd;
+      out.dweight[e] += dnormed[e] * n;
+      mean += dnormed[e] * weight_at(e) * n / static_cast<double>(width);
+    }
+    for (std::size_t e = 0; e < width; ++e) {
+      const double n = x[at + e] * rstd;
+      out.dx.push_back(weight != nullptr ? rstd * (dnormed[e] * weight_at(e) - n * mean)
+                                         : dnormed[e]);
+    }
+  }
+  return out;
+}
+
+TEST(CudaOperations, RotatedHeadsAndTheirDerivatives) {
+  constexpr double kEps = 1e-6;
+  constexpr double kRoundoff = 0x1p-8;
+  for (const std::int64_t width : {64, 128, 256}) {
+    for (const bool normed : {true, false}) {
+      const cuda::RopeShape s{37, 5, width};
+      const std::int64_t count = s.tokens * s.heads * width;
+      const auto x = narrowed<Bf16Type>(random_floats(count));
+      const auto dy = narrowed<Bf16Type>(random_floats(count));
+      const auto weight = random_floats(width);
+      const auto cos = random_floats(s.tokens * width);
+      const auto sin = random_floats(s.tokens * width);
+      const RotatedHeads expected =
+          rotated_heads(s, widened<Bf16Type>(x), normed ? &weight : nullptr, cos, sin,
+                        widened<Bf16Type>(dy), kEps);
+      const DeviceArray<Bits16> device_x(x), device_dy(dy), y(poison_bits(count)),
+          dx(poison_bits(count));
+      const DeviceArray<float> device_weight(weight), device_cos(cos), device_sin(sin),
+          rstd(poison(s.tokens * s.heads)), parts(poison(cuda::kRotationParts * width));
+      const cuda::RotationTables tables{normed ? device_weight.get() : nullptr, device_cos.get(),
+                                        device_sin.get()};
+      ASSERT_EQ(
+          cuda::rotate_heads(device_values<Bf16Type>(device_x), tables, static_cast<float>(kEps), s,
+                             device_values<Bf16Type>(y), rstd.get(), nullptr),
+          cudaSuccess);
+      ASSERT_EQ(cuda::rotate_heads_backward<__nv_bfloat16>(
+                    {device_values<Bf16Type>(device_dy), device_values<Bf16Type>(device_x),
+                     rstd.get(), device_values<Bf16Type>(dx), parts.get()},
+                    tables, s, nullptr),
+                cudaSuccess);
+      const auto got_y = widened<Bf16Type>(y.host());
+      const auto got_dx = widened<Bf16Type>(dx.host());
+      for (std::size_t i = 0; i < expected.y.size(); ++i) {
+        // Rounded once to bf16; the fp32 arithmetic before is a thousand times closer.
+        ASSERT_NEAR(got_y[i], expected.y[i], kRoundoff * std::abs(expected.y[i]) + 1e-5) << width;
+        ASSERT_NEAR(got_dx[i], expected.dx[i], kRoundoff * std::abs(expected.dx[i]) + 1e-5)
+            << width;
+      }
+      if (!normed) continue;
+      std::vector<double> dweight(static_cast<std::size_t>(width));
+      const auto of_parts = parts.host();
+      for (std::size_t i = 0; i < of_parts.size(); ++i) dweight[i % dweight.size()] += of_parts[i];
+      for (std::size_t e = 0; e < dweight.size(); ++e) {
+        ASSERT_NEAR(dweight[e], expected.dweight[e], 1e-3) << width;
+      }
+    }
+  }
+  const cuda::RopeShape odd{1, 1, 96};
+  EXPECT_EQ(cuda::rotate_heads<__nv_bfloat16>(nullptr, {}, 0, odd, nullptr, nullptr, nullptr),
+            cudaErrorInvalidValue);
+}
+
 // With 16-bit operands and results: the f32 kernel's values on the same operands, rounded.
 template <class Type>
 class NarrowOperations : public ::testing::Test {

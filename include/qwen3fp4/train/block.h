@@ -50,12 +50,12 @@ struct Block {
 struct BlockActivations {
   at::Tensor x;  // f32: the input
   at::Tensor normed, rstd;
-  at::Tensor query, query_rstd, key, key_rstd;  // f32 [N, H or K, E] before their norms
+  at::Tensor query, query_rstd, key, key_rstd;  // [N, H or K, E] before their norms
   at::Tensor q, k, v;                           // compute type, as attention reads them
   at::Tensor attended, logsumexp, random_state, unused;
   at::Tensor h;  // f32: x + attention
   at::Tensor normed_h, h_rstd;
-  at::Tensor gate, up, silu, hidden;  // [N, F]
+  at::Tensor gate, up, hidden;  // [N, F]
 };
 // x_ND: f32 or compute type.
 [[nodiscard]] BlockActivations block_activations(const Block& block, const at::Tensor& x_ND);

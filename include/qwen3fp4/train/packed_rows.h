@@ -20,6 +20,8 @@ struct PackedRows {
   at::Tensor cos, sin;               // f32 [N, E]: positions count from 0 in each sequence
 
   [[nodiscard]] std::int64_t count() const { return starts.back(); }
+  // Tokens of the shortest sequence.
+  [[nodiscard]] std::int64_t shortest() const;
 };
 
 // Packs sequences of a model's tokens for a device.

@@ -1,5 +1,6 @@
 #include <climits>
 #include <cstdint>
+#include <type_traits>
 
 #include "narrow.cuh"
 #include "qwen3fp4/kernels/cuda/operations.h"
@@ -163,6 +164,190 @@ struct Sum {
   __device__ float operator()(float a, float b) const { return a + b; }
 };
 
+template <class T>
+__global__ void swiglu_backward_kernel(SwigluOperands<T> in, std::int64_t count, T* dgate, T* dup) {
+  const auto of_gate = [](float gate, float up, float dy) {
+    const float sigmoid = 1.0F / (1.0F + expf(-gate));
+    return dy * up * sigmoid * (1.0F + gate * (1.0F - sigmoid));
+  };
+  const auto of_up = [](float gate, float dy) { return dy * (gate / (1.0F + expf(-gate))); };
+  const std::int64_t quads = count / 4;
+  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i < quads) {
+    const float4 g = load4(in.gate + 4 * i);
+    const float4 u = load4(in.up + 4 * i);
+    const float4 d = load4(in.dy + 4 * i);
+    store4(dgate + 4 * i, make_float4(of_gate(g.x, u.x, d.x), of_gate(g.y, u.y, d.y),
+                                      of_gate(g.z, u.z, d.z), of_gate(g.w, u.w, d.w)));
+    store4(dup + 4 * i,
+           make_float4(of_up(g.x, d.x), of_up(g.y, d.y), of_up(g.z, d.z), of_up(g.w, d.w)));
+  } else if (i < quads + count % 4) {
+    const std::int64_t at = 4 * quads + (i - quads);
+    const float gate = load(in.gate + at);
+    const float dy = load(in.dy + at);
+    store(dgate + at, of_gate(gate, load(in.up + at), dy));
+    store(dup + at, of_up(gate, dy));
+  }
+}
+
+// ---- Heads with their norm and RoPE: a warp a head; a lane has kEach neighbours of its first half
+// and those that they turn with ----
+
+template <int kEach>
+__device__ void load_each(const float* x, float (&v)[kEach]) {
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) v[i] = x[i];
+}
+template <int kEach>
+__device__ void load_each(const __nv_bfloat16* x, float (&v)[kEach]) {
+  if constexpr (kEach == 1) {
+    v[0] = load(x);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kEach; i += 2) {
+      const unsigned word = *reinterpret_cast<const unsigned*>(x + i);
+      v[i] = __uint_as_float(word << 16);
+      v[i + 1] = __uint_as_float(word & 0xFFFF0000U);
+    }
+  }
+}
+template <int kEach>
+__device__ void store_each(const float (&v)[kEach], __nv_bfloat16* y) {
+  if constexpr (kEach == 1) {
+    store(y, v[0]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kEach; i += 2) {
+      *reinterpret_cast<__nv_bfloat162*>(y + i) = __floats2bfloat162_rn(v[i], v[i + 1]);
+    }
+  }
+}
+
+// Both halves of a lane's part of a row.
+template <int kEach>
+struct Halves {
+  float low[kEach], high[kEach];
+  template <class T>
+  __device__ void load(const T* row) {
+    const int first = static_cast<int>(threadIdx.x % 32) * kEach;
+    load_each(row + first, low);
+    load_each(row + 32 * kEach + first, high);
+  }
+  template <class T>
+  __device__ void store(T* row) const {
+    const int first = static_cast<int>(threadIdx.x % 32) * kEach;
+    store_each(low, row + first);
+    store_each(high, row + 32 * kEach + first);
+  }
+};
+
+template <int kEach, class T>
+__global__ void __launch_bounds__(kThreads)
+    rotate_heads_kernel(const T* x, RotationTables tables, float eps, int heads, std::int64_t rows,
+                        T* y, float* rstd) {
+  constexpr int kWidth = 64 * kEach;
+  const std::int64_t row = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
+  if (row >= rows) return;
+  const std::int64_t token = row / heads;
+  Halves<kEach> v, weight, cos, sin;
+  v.load(x + row * kWidth);
+  cos.load(tables.cos + token * kWidth);
+  sin.load(tables.sin + token * kWidth);
+  if (tables.weight != nullptr) {
+    weight.load(tables.weight);
+    float squares = 0;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      squares = fmaf(v.low[i], v.low[i], fmaf(v.high[i], v.high[i], squares));
+    }
+    const float factor = 1.0F / sqrtf(warp_sum(squares) / kWidth + eps);
+    if (threadIdx.x % 32 == 0) rstd[row] = factor;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      v.low[i] *= factor * weight.low[i];
+      v.high[i] *= factor * weight.high[i];
+    }
+  }
+  Halves<kEach> turned;
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    turned.low[i] = fmaf(v.low[i], cos.low[i], -(v.high[i] * sin.low[i]));
+    turned.high[i] = fmaf(v.high[i], cos.high[i], v.low[i] * sin.high[i]);
+  }
+  turned.store(y + row * kWidth);
+}
+
+template <int kEach, class T>
+__global__ void __launch_bounds__(kThreads)
+    rotate_heads_backward_kernel(RotationGradient<T> gradient, RotationTables tables, int heads,
+                                 std::int64_t rows) {
+  constexpr int kWidth = 64 * kEach;
+  __shared__ float of_warp[kWarps][kWidth];
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  const bool normed = tables.weight != nullptr;
+  Halves<kEach> weight, dweight{};
+  if (normed) weight.load(tables.weight);
+  for (std::int64_t row = std::int64_t{blockIdx.x} * kWarps + warp; row < rows;
+       row += std::int64_t{gridDim.x} * kWarps) {
+    const std::int64_t token = row / heads;
+    Halves<kEach> dy, cos, sin, d;
+    dy.load(gradient.dy + row * kWidth);
+    cos.load(tables.cos + token * kWidth);
+    sin.load(tables.sin + token * kWidth);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      d.low[i] = fmaf(dy.low[i], cos.low[i], dy.high[i] * sin.high[i]);
+      d.high[i] = fmaf(dy.high[i], cos.high[i], -(dy.low[i] * sin.low[i]));
+    }
+    if (normed) {
+      // With n = x rstd and g = d weight: dx = rstd (g - n mean(g n)), dweight = sum d n.
+      Halves<kEach> n;
+      n.load(gradient.x + row * kWidth);
+      const float rstd = gradient.rstd[row];
+      float products = 0;
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        n.low[i] *= rstd;
+        n.high[i] *= rstd;
+        dweight.low[i] = fmaf(d.low[i], n.low[i], dweight.low[i]);
+        dweight.high[i] = fmaf(d.high[i], n.high[i], dweight.high[i]);
+        d.low[i] *= weight.low[i];
+        d.high[i] *= weight.high[i];
+        products = fmaf(d.low[i], n.low[i], fmaf(d.high[i], n.high[i], products));
+      }
+      const float mean = warp_sum(products) / kWidth;
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        d.low[i] = rstd * fmaf(-n.low[i], mean, d.low[i]);
+        d.high[i] = rstd * fmaf(-n.high[i], mean, d.high[i]);
+      }
+    }
+    d.store(gradient.dx + row * kWidth);
+  }
+  if (!normed) return;
+  const int first = static_cast<int>(threadIdx.x % 32) * kEach;
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    of_warp[warp][first + i] = dweight.low[i];
+    of_warp[warp][32 * kEach + first + i] = dweight.high[i];
+  }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < kWidth; i += kThreads) {
+    float sum = 0;
+    for (int w = 0; w < kWarps; ++w) sum += of_warp[w][i];
+    gradient.dweight_parts[blockIdx.x * kWidth + i] = sum;
+  }
+}
+
+// run(the number of neighbours a lane has, as a constant); refuses other widths.
+template <class Run>
+cudaError_t by_width(std::int64_t width, const Run& run) {
+  if (width == 64) return run(std::integral_constant<int, 1>());
+  if (width == 128) return run(std::integral_constant<int, 2>());
+  if (width == 256) return run(std::integral_constant<int, 4>());
+  return cudaErrorInvalidValue;
+}
+
 bool misaligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0; }
 
 // Thread blocks for `count` threads, or 0 when they do not fit into a grid.
@@ -222,6 +407,48 @@ cudaError_t swiglu(const T* gate, const T* up, std::int64_t count, T* y, cudaStr
 }
 
 template <class T>
+cudaError_t swiglu_backward(const SwigluOperands<T>& in, std::int64_t count, T* dgate, T* dup,
+                            cudaStream_t stream) {
+  const unsigned grid = grid_for(count / 4 + count % 4);
+  if (grid == 0 || misaligned(in.gate) || misaligned(in.up) || misaligned(in.dy) ||
+      misaligned(dgate) || misaligned(dup)) {
+    return cudaErrorInvalidValue;
+  }
+  swiglu_backward_kernel<<<grid, kThreads, 0, stream>>>(in, count, dgate, dup);
+  return cudaGetLastError();
+}
+
+template <class T>
+cudaError_t rotate_heads(const T* x, const RotationTables& tables, float eps,
+                         const RopeShape& shape, T* y, float* rstd, cudaStream_t stream) {
+  const std::int64_t rows = shape.tokens * shape.heads;
+  const unsigned grid = grid_for(rows * 32);
+  if (grid == 0 || shape.heads > INT_MAX || misaligned(x) || misaligned(y)) {
+    return cudaErrorInvalidValue;
+  }
+  return by_width(shape.head_dim, [&](auto each) {
+    rotate_heads_kernel<each.value><<<grid, kThreads, 0, stream>>>(
+        x, tables, eps, static_cast<int>(shape.heads), rows, y, rstd);
+    return cudaGetLastError();
+  });
+}
+
+template <class T>
+cudaError_t rotate_heads_backward(const RotationGradient<T>& gradient, const RotationTables& tables,
+                                  const RopeShape& shape, cudaStream_t stream) {
+  const std::int64_t rows = shape.tokens * shape.heads;
+  if (rows <= 0 || shape.heads > INT_MAX || misaligned(gradient.dy) || misaligned(gradient.x) ||
+      misaligned(gradient.dx)) {
+    return cudaErrorInvalidValue;
+  }
+  return by_width(shape.head_dim, [&](auto each) {
+    rotate_heads_backward_kernel<each.value><<<kRotationParts, kThreads, 0, stream>>>(
+        gradient, tables, static_cast<int>(shape.heads), rows);
+    return cudaGetLastError();
+  });
+}
+
+template <class T>
 cudaError_t add(const float* a, const T* b, std::int64_t count, float* y, cudaStream_t stream) {
   const unsigned grid = grid_for(count / 4 + count % 4);
   if (grid == 0 || misaligned(a) || misaligned(b) || misaligned(y)) return cudaErrorInvalidValue;
@@ -235,6 +462,8 @@ cudaError_t add(const float* a, const T* b, std::int64_t count, float* y, cudaSt
   template cudaError_t apply_rope(const T*, const float*, const float*, const RopeShape&, T*, \
                                   cudaStream_t);                                              \
   template cudaError_t swiglu(const T*, const T*, std::int64_t, T*, cudaStream_t);            \
+  template cudaError_t swiglu_backward(const SwigluOperands<T>&, std::int64_t, T*, T*,        \
+                                       cudaStream_t);                                         \
   template cudaError_t add(const float*, const T*, std::int64_t, float*, cudaStream_t)
 QF_INSTANTIATE_NORM(float, float);
 QF_INSTANTIATE_NORM(float, __half);
@@ -244,6 +473,10 @@ QF_INSTANTIATE_NORM(__nv_bfloat16, __nv_bfloat16);
 QF_INSTANTIATE(float);
 QF_INSTANTIATE(__half);
 QF_INSTANTIATE(__nv_bfloat16);
+template cudaError_t rotate_heads(const __nv_bfloat16*, const RotationTables&, float,
+                                  const RopeShape&, __nv_bfloat16*, float*, cudaStream_t);
+template cudaError_t rotate_heads_backward(const RotationGradient<__nv_bfloat16>&,
+                                           const RotationTables&, const RopeShape&, cudaStream_t);
 #undef QF_INSTANTIATE_NORM
 #undef QF_INSTANTIATE
 

@@ -28,7 +28,9 @@ constexpr int kScores = kPositions / 2;  // of a thread
 
 struct Work {
   std::int64_t tokens, positions, heads;
-  int group;    // query heads of a key/value head
+  int group;  // query heads of a key/value head
+  float* logsumexp;
+  std::int64_t logsumexp_stride;
   float scale;  // log2(e) / sqrt(head_dim): weights are powers of 2
   int query_tiles;
 };
@@ -230,7 +232,7 @@ __device__ void consume(const Work& work, const Shared<kHeadDim>& shared, T* out
     float total = rows.total[half];
     total += __shfl_xor_sync(~0U, total, 1);
     total += __shfl_xor_sync(~0U, total, 2);
-    rows.total[half] = 1.0F / total;
+    rows.total[half] = total;
   }
   const int lane = static_cast<int>(threadIdx.x % 32);
   const std::int64_t row = first_row + static_cast<int>(threadIdx.x / 32 % 4) * 16 + lane / 4;
@@ -238,11 +240,18 @@ __device__ void consume(const Work& work, const Shared<kHeadDim>& shared, T* out
   for (int half = 0; half < 2; ++half) {
     const std::int64_t t = row + 8 * half;
     if (t >= work.tokens) continue;
+    const float inverse = 1.0F / rows.total[half];
+    if (work.logsumexp != nullptr && lane % 4 == 0) {
+      constexpr float kLog2 = 0.693147181F;
+      const float exponent = rows.largest[half] * work.scale;
+      work.logsumexp[place.head * work.logsumexp_stride + t] =
+          fmaf(exponent, kLog2, logf(rows.total[half]));
+    }
     T* const to = out + (t * work.heads + place.head) * kHeadDim + 2 * (lane % 4);
 #pragma unroll
     for (int i = 2 * half; i < kOut; i += 4) {
       *reinterpret_cast<std::uint32_t*>(to + 2 * (i - 2 * half)) =
-          pack16(T{}, sums[i] * rows.total[half], sums[i + 1] * rows.total[half]);
+          pack16(T{}, sums[i] * inverse, sums[i + 1] * inverse);
     }
   }
 }
@@ -293,6 +302,8 @@ cudaError_t launch(const AttentionOperands<T>& operands, const AttentionShape& s
                   shape.positions,
                   shape.heads,
                   static_cast<int>(shape.heads / shape.kv_heads),
+                  operands.logsumexp,
+                  operands.logsumexp_stride,
                   static_cast<float>(scale),
                   static_cast<int>(query_tiles)};
   const auto kernel = attention_kernel<T, kHeadDim>;

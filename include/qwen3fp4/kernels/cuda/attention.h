@@ -33,6 +33,10 @@ struct AttentionOperands {
   const T* k;
   const T* v;
   T* out;
+  // For a backward: of token t and head h at [h * logsumexp_stride + t], the logarithm of the sum
+  // of its exponentials. May be nullptr.
+  float* logsumexp = nullptr;
+  std::int64_t logsumexp_stride = 0;
 };
 template <class T>
 [[nodiscard]] cudaError_t prompt_attention(const AttentionOperands<T>& operands,

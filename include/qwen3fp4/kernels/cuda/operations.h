@@ -35,6 +35,46 @@ template <class T>
 template <class T>
 [[nodiscard]] cudaError_t swiglu(const T* gate, const T* up, std::int64_t count, T* y,
                                  cudaStream_t stream);
+// The derivatives of swiglu() times those of its result, dy.
+template <class T>
+struct SwigluOperands {
+  const T* gate;
+  const T* up;
+  const T* dy;
+};
+template <class T>
+[[nodiscard]] cudaError_t swiglu_backward(const SwigluOperands<T>& in, std::int64_t count, T* dgate,
+                                          T* dup, cudaStream_t stream);
+
+// Heads on their way into attention, for training: RMS norm over each head (without `weight`:
+// none), then RoPE. head_dim 64, 128 or 256; T is __nv_bfloat16.
+struct RotationTables {
+  const float* weight;  // [head_dim] or nullptr
+  const float* cos;     // [tokens, head_dim]
+  const float* sin;
+};
+// x, y [tokens, heads, head_dim]; rstd [tokens, heads]: 1 / sqrt(mean(x^2) + eps), where there is a
+// norm.
+template <class T>
+[[nodiscard]] cudaError_t rotate_heads(const T* x, const RotationTables& tables, float eps,
+                                       const RopeShape& shape, T* y, float* rstd,
+                                       cudaStream_t stream);
+// From dy, that of y: dx, and parts of the weight's gradient [kRotationParts, head_dim], which add
+// up to it.
+inline constexpr int kRotationParts = 264;
+template <class T>
+struct RotationGradient {
+  const T* dy;
+  const T* x;
+  const float* rstd;
+  T* dx;
+  float* dweight_parts;
+};
+template <class T>
+[[nodiscard]] cudaError_t rotate_heads_backward(const RotationGradient<T>& gradient,
+                                                const RotationTables& tables,
+                                                const RopeShape& shape, cudaStream_t stream);
+
 // y = a + b
 template <class T>
 [[nodiscard]] cudaError_t add(const float* a, const T* b, std::int64_t count, float* y,

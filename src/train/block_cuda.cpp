@@ -1,0 +1,124 @@
+#include <ATen/ATen.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+
+#include "block_kernels.h"
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/kernels/cuda/attention.h"
+#include "qwen3fp4/kernels/cuda/operations.h"
+
+namespace qf::on_cuda {
+namespace {
+
+void check(cudaError_t status, std::string_view what) {
+  if (status == cudaSuccess) return;
+  fail(status == cudaErrorMemoryAllocation ? ExitCode::kOutOfMemory : ExitCode::kUnreadable,
+       "CUDA: {}: {}", what, cudaGetErrorString(status));
+}
+
+cudaStream_t current_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+
+const __nv_bfloat16* values(const at::Tensor& t) {
+  return reinterpret_cast<const __nv_bfloat16*>(t.const_data_ptr<at::BFloat16>());
+}
+__nv_bfloat16* values_out(const at::Tensor& t) {
+  return reinterpret_cast<__nv_bfloat16*>(t.mutable_data_ptr<at::BFloat16>());
+}
+
+cuda::RotationTables tables_of(const at::Tensor& weight, const PackedRows& rows) {
+  return {weight.defined() ? weight.const_data_ptr<float>() : nullptr,
+          rows.cos.const_data_ptr<float>(), rows.sin.const_data_ptr<float>()};
+}
+
+cuda::RopeShape shape_of(const at::Tensor& x_NHE) {
+  return {x_NHE.size(0), x_NHE.size(1), x_NHE.size(2)};
+}
+
+}  // namespace
+
+bool has_prompt_attention(std::int64_t head_dim) {
+  static const bool kHopper = [] {
+    int major = 0;
+    int minor = 0;
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "device 0");
+    check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0), "device 0");
+    return major == 9 && minor == 0;
+  }();
+  return kHopper && (head_dim == 64 || head_dim == 128);
+}
+
+void prompt_attention(const AttentionRows& rows) {
+  const auto part = [&](const at::Tensor& x) { return x.narrow(0, rows.first, rows.count); };
+  const auto q = part(rows.q_NHE);
+  const auto k = part(rows.k_NKE);
+  const std::int64_t width = q.size(2);
+  const cuda::AttentionShape shape{rows.count, rows.count,        q.size(1), k.size(1),
+                                   width,      k.size(1) * width, width};
+  auto logsumexp = rows.logsumexp_HN;
+  const cuda::AttentionOperands<__nv_bfloat16> operands{
+      values(q),
+      values(k),
+      values(part(rows.v_NKE)),
+      values_out(part(rows.out_NHE)),
+      logsumexp.mutable_data_ptr<float>() + rows.first,
+      logsumexp.size(1)};
+  check(cuda::prompt_attention(operands, shape, current_stream()), "attention");
+}
+
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  auto hidden = at::empty_like(gate);
+  check(cuda::swiglu(values(gate), values(up), gate.numel(), values_out(hidden), current_stream()),
+        "SwiGLU");
+  return hidden;
+}
+
+SwigluGradient swiglu_backward(const at::Tensor& dhidden, const at::Tensor& gate,
+                               const at::Tensor& up) {
+  SwigluGradient gradient{at::empty_like(gate), at::empty_like(up)};
+  check(cuda::swiglu_backward<__nv_bfloat16>({values(gate), values(up), values(dhidden)},
+                                             gate.numel(), values_out(gradient.gate),
+                                             values_out(gradient.up), current_stream()),
+        "gradient of SwiGLU");
+  return gradient;
+}
+
+bool has_rotation(std::int64_t head_dim) {
+  return head_dim == 64 || head_dim == 128 || head_dim == 256;
+}
+
+Rotated rotate_heads(const at::Tensor& x_NHE, const at::Tensor& weight, double eps,
+                     const PackedRows& rows) {
+  Rotated result{.rotated = at::empty_like(x_NHE)};
+  float* rstd = nullptr;
+  if (weight.defined()) {
+    result.raw = x_NHE;
+    result.rstd = at::empty({x_NHE.size(0), x_NHE.size(1)}, x_NHE.options().dtype(at::kFloat));
+    rstd = result.rstd.mutable_data_ptr<float>();
+  }
+  check(cuda::rotate_heads(values(x_NHE), tables_of(weight, rows), static_cast<float>(eps),
+                           shape_of(x_NHE), values_out(result.rotated), rstd, current_stream()),
+        "norm and RoPE of heads");
+  return result;
+}
+
+RotationGradient rotate_heads_backward(const at::Tensor& dy_NHE, const Rotated& forward,
+                                       const at::Tensor& weight, const PackedRows& rows) {
+  const auto dy = dy_NHE.contiguous();
+  RotationGradient result{.x = at::empty_like(dy)};
+  cuda::RotationGradient<__nv_bfloat16> gradient{values(dy), values(dy), nullptr,
+                                                 values_out(result.x), nullptr};
+  at::Tensor parts;
+  if (weight.defined()) {
+    parts = at::empty({cuda::kRotationParts, dy.size(2)}, dy.options().dtype(at::kFloat));
+    gradient.x = values(forward.raw);
+    gradient.rstd = forward.rstd.const_data_ptr<float>();
+    gradient.dweight_parts = parts.mutable_data_ptr<float>();
+  }
+  check(cuda::rotate_heads_backward(gradient, tables_of(weight, rows), shape_of(dy),
+                                    current_stream()),
+        "gradient of norm and RoPE of heads");
+  if (parts.defined()) result.weight = parts.sum(0);
+  return result;
+}
+
+}  // namespace qf::on_cuda

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "operations.h"
+
+// The CUDA kernels of a block in bf16. block_cuda.cpp, or no_block_cuda.cpp in a build without
+// CUDA.
+//
+// Shapes: N rows, H heads, E head_dim, F intermediate_size.
+namespace qf::on_cuda {
+
+// Whether the device has a kernel of ours for causal attention of rows of `head_dim`, which pays
+// for sequences of kPromptAttentionTokens and more.
+inline constexpr std::int64_t kPromptAttentionTokens = 128;
+bool has_prompt_attention(std::int64_t head_dim);
+// One sequence's rows of q, k, v; writes its rows of `out` and columns of logsumexp [H, N], which
+// begin at `first`.
+struct AttentionRows {
+  at::Tensor q_NHE, k_NKE, v_NKE, out_NHE, logsumexp_HN;
+  std::int64_t first, count;
+};
+void prompt_attention(const AttentionRows& rows);
+
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+SwigluGradient swiglu_backward(const at::Tensor& dhidden, const at::Tensor& gate,
+                               const at::Tensor& up);
+
+bool has_rotation(std::int64_t head_dim);
+Rotated rotate_heads(const at::Tensor& x_NHE, const at::Tensor& weight, double eps,
+                     const PackedRows& rows);
+RotationGradient rotate_heads_backward(const at::Tensor& dy_NHE, const Rotated& forward,
+                                       const at::Tensor& weight, const PackedRows& rows);
+
+}  // namespace qf::on_cuda
