@@ -15,8 +15,8 @@ BELOW = {
     "backend": ["base", "kernels", "quant"],
     "model": ["base", "kernels", "formats", "text", "quant", "backend"],
     "run": ["base", "kernels", "formats", "text", "quant", "backend", "model"],
-    "check": ["base", "kernels", "formats", "quant", "backend", "model"],
     "train": ["base", "kernels", "formats", "text", "quant", "backend", "model", "run"],
+    "check": ["base", "kernels", "formats", "quant", "backend", "model", "run", "train"],
     "cli": ["base", "formats", "text", "quant", "backend", "model", "run", "check", "train"],
 }
 NO_TORCH = {"base", "kernels", "formats", "text"}

@@ -88,9 +88,13 @@ class ReferenceValues {
   mutable std::map<std::string, at::Tensor> read_;  // of the stage: pieces ask for each again
 };
 
-// What tensor cores take operands of operations as.
+// What products and attention take their operands as.
 ComputeDtype operand_dtype(const PathSpec& path) {
-  return path.backend == "cuda" ? path.dtype : ComputeDtype::kF32;
+  return path.backend == "cuda" || path.trains() ? path.dtype : ComputeDtype::kF32;
+}
+
+ComputeDtype handed_on_dtype(const PathSpec& path) {
+  return path.trains() ? path.dtype : ComputeDtype::kF32;
 }
 
 bool quantises(const AbSide& side) { return side.path.linear == LinearMode::kW4A4; }
@@ -150,7 +154,9 @@ Comparison::Comparison(const AbSide& a, const AbSide& b, const ActivationFile* f
       arithmetics_{.a = has_file_ ? ComputeDtype::kF32 : a.path.dtype,
                    .b = b.path.dtype,
                    .quantised_activations = quantises(b) != (!has_file_ && quantises(a)),
-                   .operands = {operand_dtype(a.path), operand_dtype(b.path)}},
+                   .operands = {operand_dtype(a.path), operand_dtype(b.path)},
+                   .handed_on = {has_file_ ? ComputeDtype::kF32 : handed_on_dtype(a.path),
+                                 handed_on_dtype(b.path)}},
       random_(at::make_generator<at::CPUGeneratorImpl>(options.seed)) {
   const auto reference = [this](std::string_view module, std::int64_t first,
                                 const at::Tensor& rows) {
@@ -356,7 +362,7 @@ std::string Comparison::chained_evidence() const {
 AbReport Comparison::run(const AbProgress& progress) {
   const c10::InferenceMode no_autograd;
   AbReport report{.ref = a_.name, .got = b_.name};
-  const std::int64_t stages = PathRunner::stages(*a_.model);
+  const std::int64_t stages = StageRunner::stages(*a_.model);
   report.layers = a_.model->config().num_hidden_layers;
   for (std::int64_t stage = 0; stage < stages && !report.stopped_early; ++stage) {
     const std::int64_t layer = stage - 1;

@@ -170,13 +170,18 @@ at::Tensor norm_rounding(const Operation& op, const at::Tensor& y) {
   return y.abs() * (std::sqrt(2.0) * kUnitF32 * (std::sqrt(terms) / 2 + 3));
 }
 
-at::Tensor rope_rounding(const Operation& op) {
+// |x_i cos| + |x_j sin|
+at::Tensor rope_terms(const Operation& op) {
   const auto& x_THE = op.inputs[0];
   const std::int64_t half = x_THE.size(2) / 2;
   const auto cos_T1E = op.inputs[1].abs().unsqueeze(1);
   const auto sin_T1E = op.inputs[2].abs().unsqueeze(1);
   const auto partner = at::cat({x_THE.narrow(2, half, half), x_THE.narrow(2, 0, half)}, 2).abs_();
-  return (x_THE.abs() * cos_T1E + partner * sin_T1E) * (2 * std::sqrt(2.0) * kUnitF32);
+  return x_THE.abs() * cos_T1E + partner * sin_T1E;
+}
+
+at::Tensor rope_rounding(const Operation& op) {
+  return rope_terms(op) * (2 * std::sqrt(2.0) * kUnitF32);
 }
 
 at::Tensor attention_rounding(const Operation& op, const OperandError& operands) {
@@ -207,35 +212,42 @@ at::Tensor swiglu_rounding(const Operation& op, const at::Tensor& y) {
   return y.abs() * (std::sqrt(2.0) * 8 * kUnitF32) + (op.inputs[1].abs() + 1) * tiny;
 }
 
-}  // namespace
-
-at::Tensor half_steps(const WeightMatrix& weight) {
-  switch (weight.format()) {
-    case WeightFormat::kNvfp4:
-      return nvfp4_half_steps(weight);
-    case WeightFormat::kNf4:
-      return nf4_half_steps(weight);
-    case WeightFormat::kF32:
-      return weight.dequantize().abs() * kUnitF32;
-    case WeightFormat::kF16:
-      return weight.dequantize().abs() * kUnitF16;
-    case WeightFormat::kBF16:
-      return weight.dequantize().abs() * kUnitBF16;
+// What rounding an operation's inputs adds, for a unit of 1/4: a rounding is never off by more than
+// its unit, so that eight scales of it are two, as for a rounded result.
+at::Tensor input_rounding(const Operation& op, const at::Tensor& y) {
+  switch (op.kind) {
+    case OpKind::kEmbedding:
+      return y.abs();
+    case OpKind::kNorm:
+      return y.abs() * 2;  // of the element, and of the mean square's root
+    case OpKind::kRope:
+      return rope_terms(op);
+    case OpKind::kSwiglu: {
+      // silu'(g) g = silu(g) (1 + g (1 - sigmoid(g))); up; silu(g) itself.
+      const at::Tensor& gate = op.inputs[0];
+      return y.abs() * ((gate * at::sigmoid(-gate) + 1).abs() + 2);
+    }
+    case OpKind::kAdd:
+      return op.inputs[0].abs() + op.inputs[1].abs();
+    case OpKind::kLinear:  // OperandError
+    case OpKind::kAttention:
+      break;
   }
-  return {};
+  return at::zeros_like(y);
 }
 
-ErrorScale error_scale(const Operation& operation, const at::Tensor& y,
+// In fp32, and where weights or activations were quantised.
+ErrorScale exact_scale(const Operation& operation, const at::Tensor& y,
                        const Arithmetics& arithmetics, const OtherWeight& other) {
   ErrorScale scale;
   switch (operation.kind) {
     case OpKind::kEmbedding:
-      // Rows are copied, not computed: no arithmetic rounds them.
+      // Rows are copied, not computed.
       scale.rounding = at::zeros_like(y);
       if (other.matrix != nullptr) {
         scale.quantisation = row_steps(*operation.weight, y) + row_steps(*other.matrix, y);
       }
-      return scale;
+      break;
     case OpKind::kLinear:
       scale = linear_scale(operation, y, arithmetics, other.matrix);
       break;
@@ -259,6 +271,35 @@ ErrorScale error_scale(const Operation& operation, const at::Tensor& y,
       scale.rounding = y.abs() * (std::sqrt(2.0) * kUnitF32);
       break;
   }
+  return scale;
+}
+
+}  // namespace
+
+at::Tensor half_steps(const WeightMatrix& weight) {
+  switch (weight.format()) {
+    case WeightFormat::kNvfp4:
+      return nvfp4_half_steps(weight);
+    case WeightFormat::kNf4:
+      return nf4_half_steps(weight);
+    case WeightFormat::kF32:
+      return weight.dequantize().abs() * kUnitF32;
+    case WeightFormat::kF16:
+      return weight.dequantize().abs() * kUnitF16;
+    case WeightFormat::kBF16:
+      return weight.dequantize().abs() * kUnitBF16;
+  }
+  return {};
+}
+
+ErrorScale error_scale(const Operation& operation, const at::Tensor& y,
+                       const Arithmetics& arithmetics, const OtherWeight& other) {
+  ErrorScale scale = exact_scale(operation, y, arithmetics, other);
+  for (const ComputeDtype dtype : arithmetics.handed_on) {
+    if (dtype == ComputeDtype::kF32) continue;
+    scale.rounding = scale.rounding + input_rounding(operation, y) * (unit_of(dtype) / 4);
+  }
+  if (operation.kind == OpKind::kEmbedding) return scale;  // nothing else rounds what is copied
   // A result rounded once more is off by one unit at most, not by chance: a quarter, so that eight
   // scales are two units.
   for (const ComputeDtype dtype : {arithmetics.a, arithmetics.b}) {

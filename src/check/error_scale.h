@@ -18,6 +18,10 @@ struct Arithmetics {
   // What each side rounds the inputs of linears, NF4's weights, queries, keys, values and weights
   // of the softmax to, for tensor cores (the backend `cuda` with a 16-bit dtype).
   std::array<ComputeDtype, 2> operands{};
+  // What each side hands its results on in where every operation reads them so (training; else an
+  // operation's inputs are compared as they are): inputs of the other operations are rounded to it,
+  // embedding rows, and silu(gate).
+  std::array<ComputeDtype, 2> handed_on{};
 };
 
 // How far two correct results of one operation may be apart, element by element (doc/ab_check.md

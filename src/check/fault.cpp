@@ -66,13 +66,6 @@ std::optional<WeightMatrix> faulty_weight(std::string_view fault, const Qwen3Mod
   return std::nullopt;
 }
 
-bool is_weight_fault(const Fault& fault) {
-  return fault.name == "nan-scale" || fault.name == "gate-up-one-scale" ||
-         fault.name == "rows-permuted" ||
-         std::ranges::any_of(misreadings(),
-                             [&](const Misreading& m) { return m.fault == fault.name; });
-}
-
 bool can_strike(const Fault& fault, const Qwen3Model& model, std::int64_t layer,
                 std::string_view module) {
   if (module == "self_attn.q_norm" || module == "self_attn.k_norm") return model.config().qk_norm;
@@ -97,6 +90,13 @@ const Fault& find_fault(std::string_view name) {
 }
 
 }  // namespace
+
+bool is_weight_fault(const Fault& fault) {
+  return fault.name == "nan-scale" || fault.name == "gate-up-one-scale" ||
+         fault.name == "rows-permuted" ||
+         std::ranges::any_of(misreadings(),
+                             [&](const Misreading& m) { return m.fault == fault.name; });
+}
 
 std::string_view fault_class_name(FaultClass fault_class) {
   switch (fault_class) {

@@ -8,6 +8,8 @@
 
 namespace qf {
 
+// Of the weights, else of the operations.
+[[nodiscard]] bool is_weight_fault(const Fault& fault);
 // Puts a fault of the weights into `model`; does nothing for the others.
 void inject_into_weights(const Injection& injection, Qwen3Model& model);
 

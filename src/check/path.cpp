@@ -15,7 +15,8 @@ namespace qf {
 namespace {
 
 constexpr std::string_view kGrammar =
-    "BACKEND[,prefill=whole|token|half][,cache=on|off][,dtype=fp32|fp16|bf16][,linear=w4a16|w4a4]";
+    "BACKEND[,prefill=whole|token|half][,cache=on|off][,dtype=fp32|fp16|bf16][,linear=w4a16|w4a4]"
+    " or BACKEND,ste=on|off[,dtype=fp32|bf16]";
 
 bool apply_setting(PathSpec& path, std::string_view setting) {
   if (setting == "prefill=whole") {
@@ -36,10 +37,29 @@ bool apply_setting(PathSpec& path, std::string_view setting) {
     path.linear = LinearMode::kW4A16;
   } else if (setting == "linear=w4a4") {
     path.linear = LinearMode::kW4A4;
+  } else if (setting == "ste=on") {
+    path.ste = Ste::kOn;
+  } else if (setting == "ste=off") {
+    path.ste = Ste::kOff;
   } else {
     return setting == "cache=on";
   }
   return true;
+}
+
+// Training takes whole sequences, without a cache, in fp32 or bf16.
+void check_training(const PathSpec& path, const std::set<std::string_view>& given,
+                    std::string_view flag) {
+  for (const std::string_view key : {"prefill", "cache", "linear"}) {
+    if (given.contains(key)) {
+      fail(ExitCode::kUsage, "{}: a path with ste= is training's, expected no {}= in it ({})", flag,
+           key, kGrammar);
+    }
+  }
+  if (path.dtype == ComputeDtype::kF16) {
+    fail(ExitCode::kUsage,
+         "{}: a path with ste= is training's, expected dtype=fp32 or bf16, found fp16", flag);
+  }
 }
 
 }  // namespace
@@ -70,11 +90,14 @@ PathSpec parse_path(std::string_view text, std::string_view flag) {
     replay = replay || setting == "cache=off";
   }
   if (replay) path.schedule = Schedule::kReplay;  // in whatever order they were given
+  if (path.trains()) check_training(path, given, flag);
   return path;
 }
 
 std::string path_text(const PathSpec& path) {
   std::string text = path.backend;
+  if (path.ste == Ste::kOn) text += ",ste=on";
+  if (path.ste == Ste::kOff) text += ",ste=off";
   if (path.schedule == Schedule::kToken) text += ",prefill=token";
   if (path.schedule == Schedule::kHalf) text += ",prefill=half";
   if (path.schedule == Schedule::kReplay) text += ",cache=off";
@@ -96,11 +119,15 @@ std::vector<PathSpec> shipped_paths() {
         }
       }
     }
+    for (const ComputeDtype dtype : {ComputeDtype::kF32, ComputeDtype::kBF16}) {
+      paths.push_back({.backend = std::string(backend), .dtype = dtype, .ste = Ste::kOn});
+    }
   }
   return paths;
 }
 
 std::unique_ptr<Backend> make_backend(const PathSpec& path) {
+  if (path.trains()) return make_backend(path.backend, ComputeDtype::kF32);
   // On a GPU a dtype is the hardware's; in main memory it is emulated, as w4a4 is everywhere.
   const bool hosted = path.backend == "cuda";
   auto backend = make_backend(path.backend, hosted ? path.dtype : ComputeDtype::kF32);

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "qwen3fp4/backend/reference.h"
+#include "train_runner.h"
+
 namespace qf {
 namespace {
 
@@ -13,6 +16,13 @@ void keep_worse(const at::Tensor& kept, const at::Tensor& rows, const at::Tensor
   // Not "greater": a NaN is worse than anything.
   const auto worse = (distance <= (kept - ref).abs()).logical_not();
   kept.copy_(at::where(worse & at::isnan(kept).logical_not(), rows, kept));
+}
+
+// What an injected fault's operations are computed with before it spoils them.
+const Backend& operations_of(const PathSpec& path, const Backend& backend) {
+  static const ReferenceBackend kReference;
+  // Training's backend may be of another device, and its operations are not this one's.
+  return path.trains() ? kReference : backend;
 }
 
 }  // namespace
@@ -50,25 +60,57 @@ void StageTaps::clear() {
 
 TappedRun::TappedRun(const AbSide& side, std::span<const std::int64_t> ids, Feed feed,
                      Expected expected, Keep keep)
-    : backend_(make_backend(side.path)),
-      faulty_(side.injection == nullptr ? nullptr
-                                        : std::make_unique<FaultyBackend>(
-                                              *backend_, *side.injection, side.model->config())),
+    : path_(side.path),
+      backend_(make_backend(side.path)),
+      faulty_(side.injection == nullptr
+                  ? nullptr
+                  : std::make_unique<FaultyBackend>(operations_of(side.path, *backend_),
+                                                    *side.injection, side.model->config())),
       recording_(faulty_ ? static_cast<const Backend&>(*faulty_) : *backend_),
       model_(side.model->with_backend(recording_)),
       feed_(std::move(feed)),
+      expected_(std::move(expected)),
+      keep_(keep),
       taps_(static_cast<std::int64_t>(ids.size())) {
-  if (side.injection != nullptr) inject_into_weights(*side.injection, model_);
-  runner_ = std::make_unique<PathRunner>(
-      model_, side.path.schedule, ids,
-      [this, expected = std::move(expected), keep](std::string_view module, std::int64_t first,
-                                                   const at::Tensor& rows) {
-        note(module);
-        const auto fed = feed_ ? feed_(module, first, rows) : rows;
-        taps_.append(module, first, keep == Keep::kComputed ? rows : fed,
-                     expected ? expected(module, rows) : at::Tensor());
-        return fed;
-      });
+  if (side.injection != nullptr) {
+    inject_into_weights(*side.injection, model_);
+    if (path_.trains()) inject_into_training(*side.injection, ids);
+  }
+  runner_ = make_runner(ids);
+}
+
+void TappedRun::inject_into_training(const Injection& injection,
+                                     std::span<const std::int64_t> ids) {
+  if (!is_weight_fault(*injection.fault)) {
+    shadow_ = std::make_unique<ShadowedFault>(model_, *faulty_, injection, ids);
+    return;
+  }
+  // Block scales that were misread as floats are in no format that training's kernels know.
+  const WeightMatrix& weight = model_.weight(injection.layer, injection.module);
+  if (weight.format() == WeightFormat::kNvfp4 && weight.scales().scalar_type() != at::kByte) {
+    model_.replace_weight(injection.layer, injection.module,
+                          WeightMatrix::dense(weight.dequantize()));
+  }
+}
+
+std::unique_ptr<StageRunner> TappedRun::make_runner(std::span<const std::int64_t> ids) {
+  const auto tap = [this](std::string_view module, std::int64_t first, const at::Tensor& rows) {
+    return this->tap(module, first, rows);
+  };
+  if (path_.trains()) {
+    return std::make_unique<TrainRunner>(model_, *backend_, path_.dtype, ids, tap);
+  }
+  return std::make_unique<PathRunner>(model_, path_.schedule, ids, tap);
+}
+
+at::Tensor TappedRun::tap(std::string_view module, std::int64_t first, const at::Tensor& rows) {
+  if (!path_.trains()) note(module);
+  const auto computed = shadow_ && shadow_->strikes(module) ? shadow_->compute() : rows;
+  const auto fed = feed_ ? feed_(module, first, computed) : computed;
+  taps_.append(module, first, keep_ == Keep::kComputed ? computed : fed,
+               expected_ ? expected_(module, computed) : at::Tensor());
+  if (shadow_) shadow_->handed_on(module, fed);
+  return fed;
 }
 
 void TappedRun::run(std::int64_t stage) {

@@ -15,6 +15,7 @@
 #include "operation.h"
 #include "path_runner.h"
 #include "qwen3fp4/check/ab_check.h"
+#include "shadowed_fault.h"
 
 namespace qf {
 
@@ -67,21 +68,29 @@ class TappedRun {
   void run(std::int64_t stage);
   [[nodiscard]] const StageTaps& taps() const { return taps_; }
   // What the tap of this stage came from; of several pieces, the last.
+  // Not of a path of training, which has no backend's operations.
   [[nodiscard]] const Operation& operation(const std::string& module) const {
     return operations_.at(module);
   }
 
  private:
   void note(std::string_view module);
+  [[nodiscard]] at::Tensor tap(std::string_view module, std::int64_t first, const at::Tensor& rows);
+  void inject_into_training(const Injection& injection, std::span<const std::int64_t> ids);
+  [[nodiscard]] std::unique_ptr<StageRunner> make_runner(std::span<const std::int64_t> ids);
 
+  PathSpec path_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<FaultyBackend> faulty_;
   RecordingBackend recording_;
   Qwen3Model model_;
   Feed feed_;
-  std::unique_ptr<PathRunner> runner_;
+  Expected expected_;
+  Keep keep_;
+  std::unique_ptr<ShadowedFault> shadow_;  // of a fault in an operation of training
   StageTaps taps_;
   std::map<std::string, Operation> operations_;
+  std::unique_ptr<StageRunner> runner_;
 };
 
 }  // namespace qf

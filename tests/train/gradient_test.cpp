@@ -42,7 +42,7 @@ class Oracle {
  public:
   explicit Oracle(const Qwen3Model& model) : config_(model.config()) {
     const auto generator = at::make_generator<at::CPUGeneratorImpl>(7);
-    test::ModelSource source(model);
+    ModelSource source(model);
     for_each_weight(config_, source.has("lm_head.weight"), [&](const WeightSpec& spec) {
       const bool norm = spec.kind == WeightKind::kNorm;
       const auto stored =

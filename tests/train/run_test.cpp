@@ -135,8 +135,8 @@ TEST_P(Profiles, ExportsWhatWasTrained) {
   const auto model = exported.load_model(test::reference_backend());
   std::set<std::string> changed;
   const auto original = folder_.folder().load_model(test::reference_backend());
-  test::ModelSource trained(model);
-  test::ModelSource start(original);
+  ModelSource trained(model);
+  ModelSource start(original);
   run.model.for_each([&](const ModelWeight& weight) {
     const WeightSpec& spec = weight.spec();
     const auto values = weight.rows(at::kFloat);

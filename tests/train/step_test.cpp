@@ -146,7 +146,7 @@ TEST(Step, TrainsOnlyWhatIsNotFrozen) {
   const auto batch = mixed_batch(model);
   const Stepped all(model, unclipped(), batch);
   std::map<std::string, test::RecordedWeight*> recorded;
-  test::ModelSource source(model);
+  ModelSource source(model);
   const auto weights = ModelWeights::load(
       model.config(), source, model.backend(),
       [&](const WeightSpec& spec, const WeightMatrix& start) -> std::unique_ptr<TrainedWeight> {

@@ -10,29 +10,12 @@
 #include <vector>
 
 #include "../check/random_model.h"
+#include "qwen3fp4/model/model_source.h"
 #include "qwen3fp4/train/batch.h"
 #include "qwen3fp4/train/model_weights.h"
 #include "qwen3fp4/train/trainer.h"
 
 namespace qf::test {
-
-// A loaded model's weights once more, for ModelWeights::load().
-class ModelSource final : public WeightSource {
- public:
-  explicit ModelSource(const Qwen3Model& model) : model_(model) {
-    with_head_ = !model.config().tie_word_embeddings || &model.lm_head() != &model.embed_tokens();
-  }
-  [[nodiscard]] bool has(const std::string& weight) const override {
-    return weight != "lm_head.weight" || with_head_;
-  }
-  [[nodiscard]] WeightMatrix matrix(const WeightSpec& spec) override;
-  [[nodiscard]] at::Tensor norm(const WeightSpec& spec) override;
-  void check_nothing_left() const override {}
-
- private:
-  const Qwen3Model& model_;
-  bool with_head_ = false;
-};
 
 // Collects the gradient of a weight, and leaves the weight alone.
 class RecordedWeight final : public TrainedWeight {

@@ -43,7 +43,7 @@ struct Block {
   const BlockWeights& weights;
   const PackedRows& rows;
   std::int64_t index = 0;
-  Tap tap = {};  // sees the modules of ForwardPass::layer, with all rows
+  Tap tap = {};  // as TrainingPass takes it
 };
 
 // What block_backward() needs of the forward: [N, D] and so on, of one block.
