@@ -110,6 +110,10 @@ class Comparison {
   [[nodiscard]] bool isolated() const { return options_.mode != AbMode::kChained; }
   [[nodiscard]] bool chained() const { return options_.mode != AbMode::kIsolated && !exploded_; }
   [[nodiscard]] bool selected(std::int64_t layer) const;
+  // Of a tap's values or their bounds, what is compared.
+  [[nodiscard]] at::Tensor compared(const at::Tensor& rows) const {
+    return options_.last_token && rows.defined() ? rows.narrow(0, rows.size(0) - 1, 1) : rows;
+  }
   [[nodiscard]] OtherWeight other_weight(const std::string& module, std::int64_t layer,
                                          const Operation& operation) const;
   [[nodiscard]] at::Tensor expected(std::string_view module, const at::Tensor& rows) const;
@@ -293,13 +297,16 @@ void Comparison::compare_isolated(std::int64_t layer, AbReport& report) {
       report.stopped_early = true;
       return;
     }
-    const at::Tensor& got = isolated_b_->taps().get(module);
-    const at::Tensor& ref = reference_->get(module, got);
+    const at::Tensor& all_got = isolated_b_->taps().get(module);
+    const auto got = compared(all_got);
+    const auto ref = compared(reference_->get(module, all_got));
+    const ErrorScale& scale = scales_.at(module);
     const auto statistics = tap_statistics(ref, got);
-    const auto verdict = judge_isolated(ref, got, scales_.at(module), statistics);
+    const auto verdict = judge_isolated(
+        ref, got, {compared(scale.rounding), compared(scale.quantisation)}, statistics);
     report.isolated.push_back(tap_result(module, layer, ref, statistics, verdict));
     if (!report.isolated.back().within() && !report.finding) {
-      report.finding = find_cause(module, layer, got);
+      report.finding = find_cause(module, layer, all_got);
     }
   }
 }
@@ -312,7 +319,8 @@ double Comparison::chained_bound(const std::string& module) {
   double noise = 0;
   for (const auto& run : noisy_) {
     const double grown =
-        tap_statistics(plain.taps().get(module), run->taps().get(module)).relative_l2;
+        tap_statistics(compared(plain.taps().get(module)), compared(run->taps().get(module)))
+            .relative_l2;
     if (std::isfinite(grown)) noise = std::max(noise, grown);
   }
   if (is_residual_stream(module)) {
@@ -331,8 +339,9 @@ void Comparison::compare_chained(std::int64_t layer, AbReport& report) {
       report.stopped_early = true;
       return;
     }
-    const at::Tensor& got = chained_b_->taps().get(module);
-    const at::Tensor& ref = reference_->get(module, got);
+    const at::Tensor& all_got = chained_b_->taps().get(module);
+    const auto got = compared(all_got);
+    const auto ref = compared(reference_->get(module, all_got));
     const auto statistics = tap_statistics(ref, got);
     const auto verdict = judge_chained(statistics, chained_bound(module));
     report.chained.push_back(tap_result(module, layer, ref, statistics, verdict));

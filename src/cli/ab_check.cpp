@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -17,38 +18,98 @@
 #include "qwen3fp4/check/fault.h"
 #include "qwen3fp4/check/path.h"
 #include "qwen3fp4/check/scale_check.h"
+#include "qwen3fp4/check/three_path.h"
+#include "qwen3fp4/run/checkpoint_source.h"
 #include "qwen3fp4/run/interrupt.h"
 #include "qwen3fp4/run/prompt.h"
+#include "qwen3fp4/train/masters.h"
+#include "qwen3fp4/train/trainer.h"
+#include "three_path_report.h"
 
 namespace qf::cli {
 namespace {
 
-// As generate runs by default on this machine.
-std::string fastest_path() {
+// As generate runs by default on this machine: a prompt, then token by token.
+PathSpec fastest_path() {
   PathSpec path;
   path.schedule = Schedule::kHalf;
   path.dtype = default_dtype(path.backend);
-  return path_text(path);
+  return path;
 }
 
 struct AbCheckCommand {
   ModelOptions model;
   PromptOptions prompt;
   std::string a = "reference";
-  // As generate runs it: a prompt, then token by token.
-  std::string b{fastest_path()};
-  std::string model_b, b_file, layers, inject, html;
+  std::string b{path_text(fastest_path())};
+  bool a_given = false;
+  bool b_given = false;
+  std::string model_b, b_file, master, layers, inject, html;
   AbOptions check;
   bool scales = false;
+  bool three_paths = false;
   bool all_taps = false;
   bool json = false;
 
   void run();
 
  private:
+  PathSpec path_a, path_b;  // --a and --b
+  void settle_paths();
   void list_faults() const;
   void check_scales() const;
   [[nodiscard]] AbReport compare(const LoadedModel& loaded) const;
+  void settle_three_paths();
+  void compare_first_token(const LoadedModel& loaded) const;
+  [[nodiscard]] AbProgress show_progress() const;
+};
+
+// The models that paths run on: --model, --model-b, and both with their masters.
+class PathModels {
+ public:
+  PathModels(const LoadedModel& loaded, const AbCheckCommand& options)
+      : loaded_(loaded), options_(options) {
+    if (!options.master.empty()) master_ = open_checkpoint(options.master);
+  }
+  [[nodiscard]] AbSide a(const PathSpec& path) {
+    return side(loaded_.model, path, options_.model.folder);
+  }
+  [[nodiscard]] AbSide b(const PathSpec& path) {
+    if (options_.model_b.empty()) return a(path);
+    if (!other_) {
+      ModelOptions options = options_.model;
+      options.folder = options_.model_b;
+      other_.emplace(load(options));
+    }
+    return side(other_->model, path, options_.model_b);
+  }
+
+ private:
+  AbSide side(const Qwen3Model& model, const PathSpec& path, const std::string& folder) {
+    AbSide side{
+        .model = &model, .path = path, .name = fmt::format("{} ({})", path_text(path), folder)};
+    const std::string packed = path.ste == Ste::kOff ? first_packed_weight(model) : "";
+    if (packed.empty()) return side;
+    if (!master_) {
+      fail(ExitCode::kUsage,
+           "ste=off: {} holds {} packed, expected --master with the model before it was quantised",
+           folder, packed);
+    }
+    auto found = with_masters_.find(&model);
+    if (found == with_masters_.end()) {
+      found = with_masters_.emplace(&model, with_masters(model, *master_, "--master")).first;
+    }
+    side.model = &found->second;
+    side.name =
+        fmt::format("{} ({}, packed weights of {})", path_text(path), folder, options_.master);
+    return side;
+  }
+
+  const LoadedModel& loaded_;
+  const AbCheckCommand& options_;
+  std::unique_ptr<CheckpointSource> master_;
+  std::optional<LoadedModel> other_;
+  std::map<const Qwen3Model*, Qwen3Model> with_masters_;
 };
 
 // -1 for what is none.
@@ -115,29 +176,19 @@ void AbCheckCommand::check_scales() const {
   }
 }
 
-AbReport AbCheckCommand::compare(const LoadedModel& loaded) const {
-  const auto show = progress_line("ab-check");
-  const auto progress = [&](std::int64_t done, std::int64_t all) {
+AbProgress AbCheckCommand::show_progress() const {
+  return [show = progress_line("ab-check")](std::int64_t done, std::int64_t all) {
     check_interrupted();
     show(done, all);
   };
-  const auto side = [](const LoadedModel& side_model, const PathSpec& path,
-                       const std::string& folder) {
-    return AbSide{.model = &side_model.model,
-                  .path = path,
-                  .name = fmt::format("{} ({})", path_text(path), folder)};
-  };
-  const AbSide side_a = side(loaded, parse_path(a, "--a"), model.folder);
-  if (!b_file.empty()) return ab_check_file(side_a, b_file, check, progress);
+}
 
-  std::optional<LoadedModel> other;
-  if (!model_b.empty()) {
-    ModelOptions options = model;
-    options.folder = model_b;
-    other.emplace(load(options));
-  }
-  AbSide side_b =
-      side(other ? *other : loaded, parse_path(b, "--b"), other ? model_b : model.folder);
+AbReport AbCheckCommand::compare(const LoadedModel& loaded) const {
+  PathModels models(loaded, *this);
+  const AbSide side_a = models.a(path_a);
+  if (!b_file.empty()) return ab_check_file(side_a, b_file, check, show_progress());
+
+  AbSide side_b = models.b(path_b);
   std::optional<Injection> injection;
   if (!inject.empty()) {
     injection = parse_injection(inject, *side_b.model, check.seed);
@@ -145,19 +196,69 @@ AbReport AbCheckCommand::compare(const LoadedModel& loaded) const {
     side_b.name += fmt::format(" with {} in layer {}'s {}", injection->fault->name,
                                injection->layer, injection->module);
   }
-  return ab_check(side_a, side_b, prompt_ids(loaded.folder, read(prompt)), check, progress);
+  return ab_check(side_a, side_b, prompt_ids(loaded.folder, read(prompt)), check, show_progress());
+}
+
+// Inference as generate begins it, training as it computes by default on the same backend.
+void AbCheckCommand::settle_three_paths() {
+  if (!b_given) path_b.schedule = Schedule::kWhole;
+  if (!a_given) {
+    path_a = {.backend = path_b.backend, .dtype = default_compute(path_b.backend), .ste = Ste::kOn};
+  }
+  if (path_a.ste != Ste::kOn || path_b.trains()) {
+    fail(ExitCode::kUsage,
+         "--three-path: expected --a with ste=on and --b without ste=, found {} and {}",
+         path_text(path_a), path_text(path_b));
+  }
+}
+
+// What can be refused before a model is loaded.
+void AbCheckCommand::settle_paths() {
+  path_a = parse_path(a, "--a");
+  path_b = parse_path(b, "--b");
+  if (three_paths) return settle_three_paths();
+  const bool unquantised = path_a.ste == Ste::kOff || path_b.ste == Ste::kOff;
+  if (!master.empty() && !unquantised) {
+    fail(ExitCode::kUsage, "--master: expected a path with ste=off, or --three-path, to use it");
+  }
+}
+
+void AbCheckCommand::compare_first_token(const LoadedModel& loaded) const {
+  PathModels models(loaded, *this);
+  ThreePaths paths{.inference = models.b(path_b), .ste = models.a(path_a)};
+  std::string why_not;
+  if (master.empty() && !first_packed_weight(loaded.model).empty()) {
+    why_not =
+        fmt::format("{} holds 4-bit weights only (--master with the model before it was quantised)",
+                    model.folder);
+  } else {
+    PathSpec without = path_a;
+    without.ste = Ste::kOff;
+    paths.no_ste = models.a(without);
+  }
+  const Tokenizer* tokenizer = loaded.folder.tokenizer ? &*loaded.folder.tokenizer : nullptr;
+  std::vector<bool> allowed;
+  for (std::int64_t id = 0; tokenizer != nullptr && id < loaded.model.config().vocab_size; ++id) {
+    allowed.push_back(tokenizer->has_token(id));
+  }
+  const auto report = three_path(paths, prompt_ids(loaded.folder, read(prompt)), allowed,
+                                 check.seed, show_progress());
+  print(json ? to_json(report, tokenizer, why_not)
+                       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
+                   "\n"
+             : to_text(report, tokenizer, why_not));
+  if (!report.within()) fail(ExitCode::kCheckFailed, "ab-check: {}", verdict(report));
 }
 
 void AbCheckCommand::run() {
   const InterruptGuard guard;
   if (inject == "list") return list_faults();
-  // Refused before a model is loaded.
-  (void)parse_path(a, "--a");
-  (void)parse_path(b, "--b");
+  settle_paths();
   check.layers = parse_layers(layers);
   model.backend = "reference";  // paths say what computes
   if (scales) return check_scales();
   const LoadedModel loaded = load(model);
+  if (three_paths) return compare_first_token(loaded);
   const AbReport report = compare(loaded);
   print(json ? to_json(report).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"
              : to_text(report, all_taps));
@@ -225,7 +326,8 @@ void add_ab_check(CLI::App& app) {
   command
       ->add_option("--a", options->a,
                    "The path that counts as right: "
-                   "BACKEND[,prefill=token|half][,cache=off][,dtype=fp16|bf16][,linear=w4a4]")
+                   "BACKEND[,prefill=token|half][,cache=off][,dtype=fp16|bf16][,linear=w4a4], or "
+                   "of training BACKEND,ste=on|off[,dtype=bf16]")
       ->type_name("PATH")
       ->capture_default_str();
   auto* b = command->add_option("--b", options->b, "The path to check")
@@ -238,6 +340,10 @@ void add_ab_check(CLI::App& app) {
                                   "Compare path a with activations in a file (dump --taps, "
                                   "tools/dump_transformers_taps.py)")
                      ->type_name("FILE");
+  command
+      ->add_option("--master", options->master,
+                   "The model before it was quantised (as convert reads it), for ste=off")
+      ->type_name("DIR");
   auto* inject =
       command
           ->add_option("--inject", options->inject,
@@ -247,6 +353,9 @@ void add_ab_check(CLI::App& app) {
           ->check(not_empty);
   auto* scales = command->add_flag("--scale-check", options->scales,
                                    "Check instead that every scale keeps its place and meaning");
+  auto* three = command->add_flag(
+      "--three-path", options->three_paths,
+      "Compare instead the first token by inference (--b), training (--a) and without STE");
   for (CLI::Option* option : {b, model_b, inject}) b_file->excludes(option);
   for (CLI::Option* option : prompts) b_file->excludes(option);
   bind_check(*command, *options);
@@ -259,7 +368,15 @@ void add_ab_check(CLI::App& app) {
         kGoWithIt, [&](std::string_view name) { return option->check_name(std::string(name)); });
     if (!goes) scales->excludes(option);
   }
-  command->callback([options] { options->run(); });
+  for (const char* name : {"--b-file", "--inject", "--mode", "--layers", "--ab-max-calls",
+                           "--explosion-rel", "--all-taps", "--html"}) {
+    three->excludes(command->get_option(name));
+  }
+  command->callback([command, options] {
+    options->a_given = command->count("--a") > 0;
+    options->b_given = command->count("--b") > 0;
+    options->run();
+  });
 }
 
 }  // namespace qf::cli

@@ -251,9 +251,9 @@ void settle(const CLI::App& command, TrainOptions& options) {
     fail(ExitCode::kUsage, "--warmup: expected at most the {} steps of the run, found {}", steps,
          warmup);
   }
-  const bool bf16 = options.compute_dtype == "bf16" ||
-                    (options.compute_dtype == "auto" && options.model.backend == "cuda");
-  settings.compute = bf16 ? ComputeDtype::kBF16 : ComputeDtype::kF32;
+  settings.compute = options.compute_dtype == "auto"   ? default_compute(options.model.backend)
+                     : options.compute_dtype == "bf16" ? ComputeDtype::kBF16
+                                                       : ComputeDtype::kF32;
   options.start.seed = settings.seed;
   auto& system = options.dataset.system;
   system.template_default = options.system_mix[0];

@@ -6,7 +6,7 @@
 
 namespace qf {
 
-double Schedule::learning_rate(std::int64_t step) const {
+double LearningSchedule::learning_rate(std::int64_t step) const {
   if (step <= warmup_steps) {
     return peak * static_cast<double>(step) / static_cast<double>(warmup_steps);
   }

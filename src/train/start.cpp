@@ -8,24 +8,12 @@
 #include <vector>
 
 #include "qwen3fp4/base/error.h"
-#include "qwen3fp4/formats/tensor_info.h"
 #include "qwen3fp4/kernels/fp4.h"
 #include "qwen3fp4/run/name_filter.h"
+#include "qwen3fp4/train/masters.h"
 
 namespace qf {
 namespace {
-
-at::Tensor master_of(const CheckpointSource& source, const WeightSpec& spec) {
-  const CheckpointTensor* tensor = source.find(spec.name);
-  if (tensor == nullptr && spec.kind == WeightKind::kHead) {
-    tensor = source.find("model.embed_tokens.weight");  // tied
-  }
-  QF_CHECK(tensor != nullptr, "{}: expected the weight {}, found none (--init-master)",
-           source.name(), spec.name);
-  QF_CHECK(tensor->shape == spec.shape, "{}: {}: expected {}, found {} (--init-master)",
-           source.name(), spec.name, shape_text(spec.shape), shape_text(tensor->shape));
-  return source.read_f32(*tensor);
-}
 
 // Decides weight by weight, in the inventory's order.
 class Chooser {
@@ -51,7 +39,7 @@ class Chooser {
                                  .offload_moments = start_.offload_moments,
                                  .offload_master = start_.offload_master};
     if (start_.master != nullptr && weight.format() == WeightFormat::kNvfp4) {
-      options.master = master_of(*start_.master, spec);
+      options.master = master_of(*start_.master, spec, "--init-master");
     }
     return make_trained_weight(weight, options);
   }

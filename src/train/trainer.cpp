@@ -310,6 +310,10 @@ double TrainStep::backward(const GradientStep::Options& options) {
   return step.norm();
 }
 
+ComputeDtype default_compute(std::string_view backend) {
+  return backend == "cuda" ? ComputeDtype::kBF16 : ComputeDtype::kF32;
+}
+
 Trainer::Trainer(const ModelWeights& model, const ModelWeights* teacher, TrainSettings settings)
     : model_(model),
       teacher_(teacher),

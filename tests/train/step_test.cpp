@@ -212,8 +212,8 @@ TEST(Step, DecaysLinearsAndHeadButNotNorms) {
   }
 }
 
-TEST(Schedule, WarmsUpAndFalls) {
-  Schedule schedule{.peak = 2, .steps = 14, .warmup_steps = 4};
+TEST(LearningSchedule, WarmsUpAndFalls) {
+  LearningSchedule schedule{.peak = 2, .steps = 14, .warmup_steps = 4};
   EXPECT_DOUBLE_EQ(schedule.learning_rate(1), 0.5);
   EXPECT_DOUBLE_EQ(schedule.learning_rate(4), 2);
   EXPECT_DOUBLE_EQ(schedule.learning_rate(5), 2);

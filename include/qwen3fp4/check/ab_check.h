@@ -47,7 +47,8 @@ struct AbOptions {
   // A relative L2 above it, or values that are finite on one side only, end the chained comparison:
   // what comes after an explosion says nothing.
   double explosion_rel = 1e3;
-  std::uint64_t seed = 0;  // of the noise that measures how errors grow
+  std::uint64_t seed = 0;   // of the noise that measures how errors grow
+  bool last_token = false;  // compare only its values, which the next token is chosen by
 };
 
 struct AbFinding {
@@ -70,8 +71,8 @@ struct AbReport {
 
 // One side of a comparison: a path over a model. Both must outlive the check.
 struct AbSide {
-  const Qwen3Model* model = nullptr;  // its backend counts for nothing; the path says which
-  PathSpec path = {};
+  const Qwen3Model* model = nullptr;     // its backend counts for nothing; the path says which
+  PathSpec path = {};                    // with ste=off: `model` has its masters (train/masters.h)
   std::string name = {};                 // for the report
   const Injection* injection = nullptr;  // for b: a fault to put in
 };

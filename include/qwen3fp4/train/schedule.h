@@ -8,7 +8,7 @@ enum class ScheduleShape { kCosine, kLinear, kConstant };
 
 // The learning rate of each step: a linear warm-up to `peak`, then down to `final`, which the step
 // after the last one would have (kConstant stays).
-struct Schedule {
+struct LearningSchedule {
   ScheduleShape shape = ScheduleShape::kCosine;
   double peak = 1e-5;
   double final = 0;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "qwen3fp4/backend/backend.h"
 #include "qwen3fp4/train/batch.h"
@@ -20,9 +21,12 @@ struct LossChunks {
   std::int64_t tokens = 2048;
 };
 
+// As it trains by default: kBF16 on cuda, else kF32.
+[[nodiscard]] ComputeDtype default_compute(std::string_view backend);
+
 struct TrainSettings {
   ComputeDtype compute = ComputeDtype::kF32;
-  Schedule schedule;
+  LearningSchedule schedule;
   double beta1 = 0.9;
   double beta2 = 0.99;
   double epsilon = 1e-8;
