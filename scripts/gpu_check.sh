@@ -3,20 +3,22 @@
 # every GPU test, runs them again under compute-sanitizer, and prints the timing rows. With
 # `--program build/cuda/qwen3fp4 --model DIR` (from the quick start) the program's paths are checked
 # as well: every CUDA path against the reference, greedy answers, KL, and the bench's rows. `--model`
-# may be given again, for other formats.
+# may be given again, for other formats; `--master SOURCE`, the model before it was quantised, adds
+# training without STE.
 # `--quick` leaves the sanitizers out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build=build/gpu program='' quick=false
-models=()
+models=() master=()
 while (($#)); do
   case $1 in
     --program) program=$2 && shift 2 ;;
     --model) models+=("$2") && shift 2 ;;
+    --master) master=(--master "$2") && shift 2 ;;
     --build) build=$2 && shift 2 ;;
     --quick) quick=true && shift ;;
-    *) echo "gpu_check: expected --program FILE, --model DIR, --build DIR or --quick, got $1" >&2 && exit 2 ;;
+    *) echo "gpu_check: expected --program FILE, --model DIR, --master SOURCE, --build DIR or --quick, got $1" >&2 && exit 2 ;;
   esac
 done
 
@@ -47,7 +49,7 @@ prompt='Write one short sentence about UFO and you.'
 for model in "${models[@]}"; do
   generate() { "$program" generate --model "$model" --prompt "$prompt" --max-tokens 64 --ignore-eos "$@"; }
   echo "== $model: paths of the program"
-  scripts/check_paths.sh "$program" "$model" cuda || failed=1
+  scripts/check_paths.sh "$program" "$model" "${master[@]}" cuda || failed=1
   echo "== $model: greedy answers"
   reference=$(generate --backend reference --temp 0)
   for options in '' '--fused false' '--dtype bf16' '--dtype fp32'; do

@@ -92,6 +92,34 @@ TEST(CleanRuns, TheSameModelInTwoFormatsDiffersByItsFormats) {
   }
 }
 
+// Training without STE, on the weights before they were quantised, against training with it and
+// against inference.
+TEST(CleanRuns, WithoutSteTrainingDiffersByTheFormat) {
+  for (std::uint32_t seed = 0; seed < 12; ++seed) {
+    const Qwen3Model master = RandomModel{.seed = seed, .format = WeightFormat::kF32}.make();
+    const WeightFormat format = seed % 4 == 3 ? WeightFormat::kNf4 : WeightFormat::kNvfp4;
+    const Qwen3Model packed = RandomModel{.seed = seed, .format = format}.make();
+    const ComputeDtype dtype = seed % 2 == 0 ? ComputeDtype::kF32 : ComputeDtype::kBF16;
+    const AbSide off{.model = &master,
+                     .path = {.backend = "cpu", .dtype = dtype, .ste = Ste::kOff}};
+    const AbSide on{.model = &packed, .path = {.backend = "cpu", .dtype = dtype, .ste = Ste::kOn}};
+    const AbSide inference{.model = &packed, .path = {.backend = "reference"}};
+    const auto ids = random_ids(packed, 1 + seed % 9, seed);
+    for (const AbSide* a : {&on, &inference}) {
+      const AbReport report = ab_check(*a, off, ids, {.seed = seed});
+      EXPECT_FALSE(report.finding) << path_text(a->path) << describe(report);
+    }
+    // Other weights than those that were quantised.
+    Qwen3Model other = master;
+    other.replace_weight(1, "mlp.up_proj",
+                         WeightMatrix::dense(other.weight(1, "mlp.up_proj").dequantize().flip(0)));
+    const AbSide wrong{.model = &other, .path = off.path};
+    const AbReport report = ab_check(on, wrong, ids, {.mode = AbMode::kIsolated});
+    ASSERT_TRUE(report.finding);
+    EXPECT_EQ(report.finding->module, "model.layers.1.mlp.up_proj");
+  }
+}
+
 TEST(CleanRuns, NormsOfTwoTypesDifferByTheirRounding) {
   for (std::uint32_t seed = 0; seed < 5; ++seed) {
     const Qwen3Model wide = RandomModel{.seed = seed}.make();

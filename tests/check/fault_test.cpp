@@ -69,6 +69,37 @@ TEST_P(Faults, AreFoundWhateverTheSchedule) {
   }
 }
 
+// Training calls no backend's linears, norms or attention: faults come in beside it.
+TEST_P(Faults, AreFoundInTraining) {
+  const Fault& fault = GetParam();
+  const Qwen3Model model = RandomModel{.seed = 1}.make();
+  ASSERT_TRUE(model.config().qk_norm);
+  std::int64_t layer = 0;
+  for (const std::string_view module : fault.modules) {
+    const auto injection =
+        parse_injection(fmt::format("{}:{}:{}", fault.name, layer, module), model, 0);
+    const Found found = check_with(model, injection, {.backend = "cpu", .ste = Ste::kOn});
+    EXPECT_EQ(found.module, fmt::format("model.layers.{}.{}", layer, module)) << found.evidence;
+    EXPECT_EQ(fault_class_name(found.fault_class), fault_class_name(fault.fault_class))
+        << found.module << ": " << found.evidence;
+    layer = (layer + 1) % 3;
+  }
+}
+
+TEST_P(Faults, AreFoundInTrainingInBF16) {
+  const Fault& fault = GetParam();
+  // 1e-3 beside a mean square of about 1 is less than bf16 rounds by.
+  if (fault.name == "eps-wrong") return;
+  const Qwen3Model model = RandomModel{.seed = 1}.make();
+  const std::string module(fault.modules.front());
+  const auto injection = parse_injection(fmt::format("{}:1:{}", fault.name, module), model, 0);
+  const Found found = check_with(model, injection,
+                                 {.backend = "cpu", .dtype = ComputeDtype::kBF16, .ste = Ste::kOn});
+  EXPECT_EQ(found.module, "model.layers.1." + module) << found.evidence;
+  EXPECT_EQ(fault_class_name(found.fault_class), fault_class_name(fault.fault_class))
+      << found.evidence;
+}
+
 // Where the models' formats differ, too, only what is worse than their rounding can be found.
 TEST(FaultsBetweenTwoModels, AreFoundInBsOwnWeights) {
   const Qwen3Model a = RandomModel{.seed = 4, .format = WeightFormat::kF32}.make();

@@ -264,14 +264,59 @@ TEST(Judgement, TinyNumbersHaveBoundsToo) {
 TEST(Paths, AreReadAsTheyAreWritten) {
   for (const PathSpec& path : shipped_paths()) EXPECT_EQ(parse_path(path_text(path), "--a"), path);
   EXPECT_EQ(parse_path("cpu,cache=off,prefill=whole", "--a").schedule, Schedule::kReplay);
-  for (const char* wrong : {"", "gpu", "cpu,", "cpu,prefill=all", "cpu,,cache=off", "cpu,dtype=fp8",
-                            "cpu,dtype=bf16,dtype=fp32"}) {
+  const auto off = parse_path("reference,dtype=bf16,ste=off", "--a");
+  EXPECT_EQ(off,
+            (PathSpec{.backend = "reference", .dtype = ComputeDtype::kBF16, .ste = Ste::kOff}));
+  EXPECT_EQ(parse_path(path_text(off), "--a"), off);
+  for (const char* wrong :
+       {"", "gpu", "cpu,", "cpu,prefill=all", "cpu,,cache=off", "cpu,dtype=fp8",
+        "cpu,dtype=bf16,dtype=fp32", "cpu,ste=yes", "cpu,ste=on,ste=off", "cpu,ste=on,dtype=fp16",
+        "cpu,ste=on,cache=on", "cpu,prefill=token,ste=on", "cpu,linear=w4a4,ste=off"}) {
     try {
       (void)parse_path(wrong, "--a");
       ADD_FAILURE() << wrong;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ExitCode::kUsage) << wrong;
       EXPECT_THAT(error.what(), HasSubstr("--a: "));
+    }
+  }
+}
+
+TEST(Paths, OfTrainingAreShippedWithEveryBackend) {
+  const auto paths = shipped_paths();
+  for (const std::string_view backend : backend_names()) {
+    for (const ComputeDtype dtype : {ComputeDtype::kF32, ComputeDtype::kBF16}) {
+      const PathSpec path{.backend = std::string(backend), .dtype = dtype, .ste = Ste::kOn};
+      EXPECT_EQ(std::ranges::count(paths, path), 1) << path_text(path);
+    }
+  }
+}
+
+// In bf16 a training path rounds what inference in fp32 does not: bounds must know it, and it must
+// be really done.
+TEST(Paths, OfTrainingInBF16RoundWhatOperationsHandOn) {
+  const Qwen3Model model = RandomModel{.seed = 1}.make();
+  ASSERT_TRUE(model.config().qk_norm);
+  const auto compare = [&](ComputeDtype dtype) {
+    return ab_check({.model = &model, .path = {.backend = "reference"}},
+                    {.model = &model, .path = {.backend = "cpu", .dtype = dtype, .ste = Ste::kOn}},
+                    random_ids(model, 8, 9), {.mode = AbMode::kIsolated});
+  };
+  const AbReport exact = compare(ComputeDtype::kF32);
+  const AbReport rounded = compare(ComputeDtype::kBF16);
+  EXPECT_FALSE(exact.finding);
+  EXPECT_FALSE(rounded.finding);
+  ASSERT_EQ(exact.isolated.size(), rounded.isolated.size());
+  for (std::size_t i = 0; i < exact.isolated.size(); ++i) {
+    const TapResult& tap = rounded.isolated[i];
+    EXPECT_LT(exact.isolated[i].statistics.relative_l2, 1e-6) << tap.module;
+    // These read and give f32.
+    const bool in_f32 =
+        tap.module.ends_with(".post_attention_layernorm") || tap.module.ends_with("_rope");
+    if (!in_f32) {
+      EXPECT_GT(tap.statistics.relative_l2, 5e-4) << tap.module;
+    } else {
+      EXPECT_LT(tap.statistics.relative_l2, 1e-6) << tap.module;
     }
   }
 }

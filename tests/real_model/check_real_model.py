@@ -53,7 +53,8 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 # One of each schedule, dtype and kind of linear: the program is sanitized, and slow.
 # scripts/check_paths.sh runs all of them with the release build.
-PATHS = ("cpu", "cpu,prefill=token,linear=w4a4", "cpu,prefill=half,dtype=bf16", "reference,cache=off")
+PATHS = ("cpu", "cpu,prefill=token,linear=w4a4", "cpu,prefill=half,dtype=bf16", "reference,cache=off",
+         "cpu,ste=on,dtype=bf16")
 
 
 def check(condition: bool, sentence: str) -> None:
