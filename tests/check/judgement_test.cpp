@@ -135,6 +135,25 @@ TEST(Judgement, LayersAndCallsLimitWhatIsCompared) {
   EXPECT_TRUE(ab_check(side, side, ids, {.mode = AbMode::kChained}).isolated.empty());
 }
 
+TEST(Judgement, TheLastTokenAloneIsCompared) {
+  const Qwen3Model model = RandomModel{.seed = 9}.make();
+  const auto ids = random_ids(model, 4, 9);
+  const AbSide a{.model = &model, .path = {.backend = "reference"}};
+  const AbSide b{.model = &model, .path = {.backend = "cpu", .dtype = ComputeDtype::kBF16}};
+  const AbReport all = ab_check(a, b, ids, {});
+  const AbReport last = ab_check(a, b, ids, {.last_token = true});
+  ASSERT_EQ(last.isolated.size(), all.isolated.size());
+  ASSERT_EQ(last.chained.size(), all.chained.size());
+  for (std::size_t i = 0; i < all.isolated.size(); ++i) {
+    EXPECT_EQ(all.isolated[i].shape[0], 4);
+    EXPECT_EQ(last.isolated[i].shape[0], 1);
+    EXPECT_LE(last.isolated[i].statistics.max_ref, all.isolated[i].statistics.max_ref);
+    EXPECT_EQ(last.chained[i].shape[0], 1);
+  }
+  EXPECT_NE(last.chained.back().bound, all.chained.back().bound);
+  EXPECT_FALSE(last.finding);
+}
+
 TEST(Judgement, AnExplosionEndsTheChainedComparison) {
   const Qwen3Model model = RandomModel{.seed = 9}.make();
   const auto ids = random_ids(model, 4, 9);

@@ -12,6 +12,8 @@
 #include "qwen3fp4/run/convert.h"
 #include "qwen3fp4/train/checkpoint.h"
 #include "qwen3fp4/train/export.h"
+#include "qwen3fp4/train/forward.h"
+#include "qwen3fp4/train/masters.h"
 #include "qwen3fp4/train/start.h"
 #include "training_model.h"
 
@@ -263,6 +265,72 @@ TEST(TrainRun, RefusesToExportOverItsOwnSource) {
   EXPECT_THAT(
       refusal([&] { export_model(model, folder.path(), folder.path(), {.replace = true}); }),
       testing::HasSubstr("does not hold the source"));
+}
+
+// What ab-check compares is what the loss is made of, in either type, of weights that train as of
+// frozen ones.
+TEST(TrainingPasses, GiveTheLogitsOfTheLoss) {
+  const Folder folder;
+  const auto trained = folder.load({.profile = TrainProfile::kDefault, .seed = 4});
+  const auto frozen = trained.frozen_copy();
+  const TrainSequence sequence = batch_of(1).front();
+  const std::vector<std::span<const std::int64_t>> ids{sequence.ids};
+  const auto rows = RowPacker(trained.config(), at::kCPU).pack(ids);
+  for (const ComputeDtype compute : {ComputeDtype::kF32, ComputeDtype::kBF16}) {
+    const auto log_probabilities = [&](const ModelWeights& model) {
+      const TrainingPass pass(model, rows, scalar_type(compute));
+      const auto x_ND = run_blocks(model, rows, scalar_type(compute));
+      return at::log_softmax(pass.logits(pass.final_norm(x_ND)).to(at::kDouble), 1);
+    };
+    const auto log_p = log_probabilities(trained);
+    EXPECT_TRUE(at::equal(log_p, log_probabilities(frozen)));
+    double sum = 0;
+    for (std::int64_t i = 4; i < 20; ++i) {
+      sum -= log_p[i - 1][sequence.ids[static_cast<std::size_t>(i)]].item<double>();
+    }
+    TrainSettings settings;
+    settings.compute = compute;
+    const BatchLoss loss = Trainer(trained, nullptr, settings).evaluate({sequence});
+    EXPECT_EQ(loss.token_targets, 16);
+    EXPECT_NEAR(sum / 16, loss.cross_entropy, 1e-6 * loss.cross_entropy) << dtype_name(compute);
+  }
+}
+
+TEST(Masters, AreThePackedWeightsBeforeTheyWereQuantised) {
+  const Folder folder;
+  const auto packed = folder.folder().load_model(test::reference_backend());
+  const auto source = open_checkpoint(folder.beside("dense"));
+  const auto masters = with_masters(packed, *source, "--master");
+  const auto dense =
+      ModelFolder::open(folder.beside("dense")).load_model(test::reference_backend());
+  EXPECT_EQ(first_packed_weight(packed), "model.layers.0.self_attn.q_proj.weight");
+  EXPECT_EQ(first_packed_weight(masters), "");
+  for (std::int64_t layer = 0; layer < 2; ++layer) {
+    for (const std::string_view module : kLayerLinears) {
+      EXPECT_EQ(masters.weight(layer, module).format(), WeightFormat::kF32);
+      EXPECT_TRUE(at::equal(masters.weight(layer, module).dense_values(),
+                            dense.weight(layer, module).dense_values()))
+          << layer << " " << module;
+    }
+  }
+  EXPECT_TRUE(at::equal(masters.lm_head().dense_values(), dense.lm_head().dense_values()));
+  // What is not packed is shared.
+  EXPECT_TRUE(masters.norm().is_same(packed.norm()));
+  EXPECT_TRUE(masters.embed_tokens().dense_values().is_same(packed.embed_tokens().dense_values()));
+}
+
+TEST(Masters, OfAnotherShapeAreRefusedByName) {
+  const Folder folder;
+  const auto packed = folder.folder().load_model(test::reference_backend());
+  TinyModel{.vocab_size = 300}.write(folder.beside("larger"));
+  const auto source = open_checkpoint(folder.beside("larger"));
+  try {
+    (void)with_masters(packed, *source, "--master");
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("lm_head.weight: expected "));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("(--master)"));
+  }
 }
 
 }  // namespace
