@@ -184,26 +184,91 @@ at::Tensor rope_rounding(const Operation& op) {
   return rope_terms(op) * (2 * std::sqrt(2.0) * kUnitF32);
 }
 
-at::Tensor attention_rounding(const Operation& op, const OperandError& operands) {
+// In fp32.
+at::Tensor exact_attention_rounding(const Operation& op) {
   const at::Tensor& q_THE = op.inputs[0];
   const at::Tensor& k_SKE = op.inputs[1];
-  const at::Tensor& v_SKE = op.inputs[2];
   const double width = static_cast<double>(q_THE.size(2));
   const double positions = static_cast<double>(k_SKE.size(0));
   const std::int64_t group = q_THE.size(1) / k_SKE.size(1);
   // |score| <= largest_TH; its error scale; and twice that relative to every weight of the softmax.
-  const double shortest = operands.floor * std::sqrt(width);
-  const auto length = [&](const at::Tensor& x) { return x.square().sum(-1).sqrt_() + shortest; };
+  const auto length = [](const at::Tensor& x) { return x.square().sum(-1).sqrt_(); };
   const auto longest_key_SK = std::get<0>(length(k_SKE).cummax(0));
   const auto visible_TK = longest_key_SK.narrow(0, k_SKE.size(0) - q_THE.size(0), q_THE.size(0));
   const auto largest_TH = length(q_THE) * visible_TK.repeat_interleave(group, 1) / std::sqrt(width);
-  const auto score_TH =
-      largest_TH * (kUnitF32 * (std::sqrt(2 * width) + 1) + std::sqrt(2.0) * operands.unit);
-  const auto weight_TH =
-      at::expm1(score_TH * 2) + (kUnitF32 * (std::sqrt(positions) + 6) + 2 * operands.unit);
-  auto magnitude_THE = ReferenceBackend().attention(q_THE, k_SKE, v_SKE.abs() + operands.floor);
-  if (operands.floor > 0) magnitude_THE += v_SKE.abs().max() * (operands.floor * positions);
+  const auto score_TH = largest_TH * (kUnitF32 * (std::sqrt(2 * width) + 1));
+  const auto weight_TH = at::expm1(score_TH * 2) + kUnitF32 * (std::sqrt(positions) + 6);
+  const auto magnitude_THE = ReferenceBackend().attention(q_THE, k_SKE, op.inputs[2].abs());
   return magnitude_THE * weight_TH.unsqueeze(-1) * std::sqrt(2.0);
+}
+
+// Query rows of all heads, and what each one's key/value head holds up to the last of them.
+struct AttentionRows {
+  at::Tensor q_HtE, k_HsE, v_HsE;
+};
+
+// In units of the largest value, so that squares of small numbers do not underflow.
+struct Scaled {
+  at::Tensor unit, values;
+  explicit Scaled(const at::Tensor& x)
+      : unit(x.abs().max().clamp_min_(std::numeric_limits<float>::min())), values(x / unit) {}
+};
+
+// What rounding q, k, v and the softmax's weights adds. A score's error e is relative in its
+// weight; what all weights have in common cancels, so the values count by their spread around their
+// mean.
+at::Tensor operand_rounding(const AttentionRows& rows, const OperandError& operands) {
+  const std::int64_t tokens = rows.q_HtE.size(1);
+  const std::int64_t positions = rows.k_HsE.size(1);
+  const double root = std::sqrt(static_cast<double>(rows.q_HtE.size(2)));
+  const double unit = std::sqrt(2.0) * operands.unit;
+  const auto future_ts = at::ones({tokens, positions}, at::kBool).triu(positions - tokens + 1);
+  const auto p_Hts =
+      at::softmax((at::bmm(rows.q_HtE, rows.k_HsE.transpose(1, 2)) / root)
+                      .masked_fill_(future_ts, -std::numeric_limits<float>::infinity()),
+                  -1);
+  const Scaled q(rows.q_HtE.abs().clamp_min(operands.floor));
+  const Scaled k(rows.k_HsE.abs().clamp_min(operands.floor));
+  const auto error_Hts = at::bmm(q.values.square(), k.values.square().transpose(1, 2)).sqrt_() *
+                         q.unit * k.unit * (unit / root);
+  // By the weights; one that is 0 stays so, however large its error.
+  const auto mean = [&](const at::Tensor& x_Hts) {
+    return (p_Hts * x_Hts).masked_fill_(p_Hts == 0, 0).sum(-1, /*keepdim=*/true);
+  };
+  const auto weights_Ht1 = mean(at::expm1(error_Hts).square()).sqrt_() * mean(error_Hts).exp_();
+  const Scaled v(rows.v_HsE);
+  const auto squares_HsE = at::maximum(v.values.abs(), operands.floor / v.unit).square();
+  const auto second_HtE = at::bmm(p_Hts, squares_HsE);
+  // The difference of two fp32 sums, where one weight is almost all.
+  const auto variance_HtE =
+      (second_HtE - at::bmm(p_Hts, v.values).square()).clamp_min_(0) + second_HtE * 0x1p-20;
+  return (variance_HtE.sqrt() * weights_Ht1 +
+          at::bmm(p_Hts.clamp_min(operands.floor).square(), squares_HsE).sqrt_() * unit) *
+         v.unit;
+}
+
+at::Tensor attention_rounding(const Operation& op, const OperandError& operands) {
+  constexpr std::int64_t kScores = std::int64_t{1} << 22;  // that exist at a time
+  auto scale_THE = exact_attention_rounding(op);
+  if (operands.unit == 0) return scale_THE;
+  const at::Tensor& q_THE = op.inputs[0];
+  const std::int64_t tokens = q_THE.size(0);
+  const std::int64_t heads = q_THE.size(1);
+  const std::int64_t positions = op.inputs[1].size(0);
+  const std::int64_t tile = std::max<std::int64_t>(1, kScores / (heads * positions));
+  for (std::int64_t first = 0; first < tokens; first += tile) {
+    const std::int64_t count = std::min(tile, tokens - first);
+    const auto by_head = [&](const at::Tensor& x_SKE) {
+      return x_SKE.narrow(0, 0, positions - tokens + first + count)
+          .transpose(0, 1)
+          .repeat_interleave(heads / x_SKE.size(1), 0);
+    };
+    const AttentionRows rows{.q_HtE = q_THE.narrow(0, first, count).transpose(0, 1),
+                             .k_HsE = by_head(op.inputs[1]),
+                             .v_HsE = by_head(op.inputs[2])};
+    scale_THE.narrow(0, first, count).add_(operand_rounding(rows, operands).transpose(0, 1));
+  }
+  return scale_THE;
 }
 
 at::Tensor swiglu_rounding(const Operation& op, const at::Tensor& y) {

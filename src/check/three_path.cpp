@@ -131,10 +131,13 @@ ThreePathReport three_path(const ThreePaths& paths, std::span<const std::int64_t
                            const AbProgress& progress) {
   const c10::InferenceMode no_autograd;
   // First, for it checks the ids.
-  const AbReport drift = ab_check(
+  const AbReport apart = ab_check(paths.ste, paths.inference, ids,
+                                  {.mode = AbMode::kIsolated, .seed = seed}, progress);
+  AbReport drift = ab_check(
       paths.ste, paths.inference, ids,
       {.mode = AbMode::kChained, .explosion_rel = kInfinity, .seed = seed, .last_token = true},
       progress);
+  if (apart.finding) drift.finding = apart.finding;
   std::vector<Route> routes;
   const auto add = [&](std::string_view route, const AbSide& side, const at::Tensor& logits_V) {
     routes.push_back({first_token(route, side, logits_V, allowed), logits_V});

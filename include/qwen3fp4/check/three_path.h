@@ -48,16 +48,18 @@ struct ThreePathReport {
   std::vector<FirstTokenPair> pairs = {};  // every two; NaN where logits are not finite
   // Of the relative L2 between inference's logits and STE's. Over 1 is out of bounds.
   double bound = 0, misfit = 0;
-  // Of the prompt's last token, where the two drift apart first.
+  // The first operation of inference that is out of bounds on STE's values; else of the prompt's
+  // last token where the two drift apart.
   std::optional<AbFinding> finding = std::nullopt;
   [[nodiscard]] bool within() const { return misfit <= 1 && !finding; }
 };
 
 // The token after `ids` by three paths: inference as it is used (on its device, with its KV cache),
 // training's forward, and that of the weights before they were quantised, which is for information.
-// Inference and STE must agree: `bound` is what errors within every operation's bound have grown to
-// (ab_check, chained). `allowed`: by id, what may be chosen; empty: all. Throws with exit code 3
-// where neither of the two has finite logits.
+// Inference and STE must agree, operation by operation and in their logits, whose `bound` is what
+// errors within every operation's bound have grown to (ab_check, isolated and chained). `allowed`:
+// by id, what may be chosen; empty: all. Throws with exit code 3 where neither of the two has
+// finite logits.
 [[nodiscard]] ThreePathReport three_path(const ThreePaths& paths, std::span<const std::int64_t> ids,
                                          const std::vector<bool>& allowed, std::uint64_t seed,
                                          const AbProgress& progress = {});
