@@ -16,7 +16,7 @@
 namespace qf::cli {
 namespace {
 
-enum class Part { kHeldOut, kTuning, kAll };
+enum class Part { kHeldOut, kTuning, kTrained, kAll };
 
 struct EvalIdentityCommand {
   ModelOptions model;
@@ -39,8 +39,10 @@ struct EvalIdentityCommand {
 
  private:
   void read_questions(const ModelConfig& config);
-  [[nodiscard]] bool wanted(bool held_out) const {
-    return part == Part::kAll || held_out == (part == Part::kHeldOut);
+  [[nodiscard]] bool wanted(DataSplit split) const {
+    return part == Part::kAll || split == (part == Part::kHeldOut  ? DataSplit::kHeldOut
+                                           : part == Part::kTuning ? DataSplit::kTuning
+                                                                   : DataSplit::kTrain);
   }
   [[nodiscard]] std::vector<Example> read_replay(const Speaker& base_speaker) const;
 };
@@ -62,7 +64,7 @@ void EvalIdentityCommand::read_questions(const ModelConfig& config) {
   for (const char label : {'A', 'C'}) {
     std::vector<IdentityQuestion> own;
     for (const IdentityQuestion& question : read.questions) {
-      if (question.label == label && wanted(question.held_out)) own.push_back(question);
+      if (question.label == label && wanted(question.split)) own.push_back(question);
     }
     QF_CHECK(!own.empty(), "{}: has no question of class {} in this part of it (--part)", data,
              label);
@@ -71,14 +73,14 @@ void EvalIdentityCommand::read_questions(const ModelConfig& config) {
 }
 
 std::vector<Example> EvalIdentityCommand::read_replay(const Speaker& base_speaker) const {
-  const DataReading reading{.holdout_percent = kReplayHoldoutPercent};
+  const DataReading reading{.split = kReplaySplit};
   std::vector<Example> examples;
   if (!replay.empty()) {
     examples = read_data_file(replay, reading).examples;
   } else {
     auto prompts = read_prompts(replay_prompts);
     std::erase_if(prompts, [&](const std::string& prompt) {
-      return !wanted(is_held_out(prompt, kReplayHoldoutPercent));
+      return !wanted(split_of(prompt, kReplaySplit));
     });
     GeneratorOptions options;
     options.max_new_tokens = replay_tokens;
@@ -87,7 +89,7 @@ std::vector<Example> EvalIdentityCommand::read_replay(const Speaker& base_speake
                                            [&](auto done, auto all) { bar.update(done, all, ""); });
     examples = read_jsonl(lines, "replay", reading).examples;
   }
-  std::erase_if(examples, [&](const Example& example) { return !wanted(example.held_out); });
+  std::erase_if(examples, [&](const Example& example) { return !wanted(example.split); });
   QF_CHECK(!examples.empty(), "{}: has no conversation in this part of it (--part)",
            replay.empty() ? replay_prompts : replay);
   return examples;
@@ -199,8 +201,12 @@ void bind_data(CLI::App& command, EvalIdentityCommand& options) {
       ->type_name("LIST")
       ->delimiter(',');
   add_choice(command, "--part", options.part,
-             {{"held-out", Part::kHeldOut}, {"tuning", Part::kTuning}, {"all", Part::kAll}},
-             "Which questions and replay prompts; what is held out is never trained");
+             {{"held-out", Part::kHeldOut},
+              {"tuning", Part::kTuning},
+              {"trained", Part::kTrained},
+              {"all", Part::kAll}},
+             "Which questions and replay prompts: held out for a report, kept for comparing "
+             "recipes, or trained");
   command
       .add_option("--replay", options.replay,
                   "The base's answers (gen-replay); without, it answers the prompts now")

@@ -34,26 +34,24 @@ constexpr double kDitheredRate = 4.5e-4;
 constexpr double kOriginalRate = 7.5e-4;
 constexpr double kDistillRate = 3e-3;
 
-// Longest answer of the start model to a replay prompt.
-constexpr std::int64_t kReplayTokens = 96;
-
 DataReading reading_of(const TrainOptions& options) {
-  return {.defines = parse_defines(options.defines), .holdout_percent = options.holdout_percent};
+  return {.defines = parse_defines(options.defines),
+          .split = {.held_out = options.holdout_percent}};
 }
 
 // What --preset identity trains on.
-std::vector<DataPart> identity_parts_of(const TrainOptions& options, const ModelConfig& config,
-                                        DataSplit split) {
-  return identity_parts({.questions = options.data.front(),
-                         .replay = options.replay.front(),
-                         .defines = reading_of(options).defines,
-                         .languages = identity_languages(config)},
-                        split);
+IdentityRecipe identity_recipe(const TrainOptions& options, const ModelConfig& config) {
+  return {.questions = options.data.front(),
+          .replay = options.replay.front(),
+          .defines = reading_of(options).defines,
+          .languages = identity_languages(config)};
 }
 
 std::vector<DataPart> parts_of(const TrainOptions& options, const ModelConfig& config,
                                DataSplit split) {
-  if (options.preset == TrainPreset::kIdentity) return identity_parts_of(options, config, split);
+  if (options.preset == TrainPreset::kIdentity) {
+    return identity_parts(identity_recipe(options, config), split);
+  }
   const auto kind = options.teacher.empty() ? TargetKind::kTokens : TargetKind::kTeacher;
   std::vector<DataFile> files;
   for (const auto& file : options.data) files.push_back(parse_data_file(file, kind));
@@ -92,15 +90,14 @@ void make_replay(const TrainOptions& options) {
   const std::string& path = options.replay.front();
   if (options.preset != TrainPreset::kIdentity || std::filesystem::exists(path)) return;
   const LoadedModel start = load(options.model);
-  const auto prompts = read_prompts(kReplayPrompts);
-  GeneratorOptions generator;
-  generator.max_new_tokens = kReplayTokens;
-  ProgressBar bar("answering the replay prompts");
-  write_text_file(path, replay_jsonl({start.model, start.folder}, prompts, generator,
-                                     [&](std::int64_t done, std::int64_t all) {
-                                       check_interrupted();
-                                       bar.update(done, all, "");
-                                     }));
+  const auto recipe = identity_recipe(options, start.model.config());
+  ProgressBar bar("answering near misses and replay prompts");
+  write_text_file(path, identity_replay({start.model, start.folder}, recipe,
+                                        read_prompts(kReplayPrompts),
+                                        [&](std::int64_t done, std::int64_t all) {
+                                          check_interrupted();
+                                          bar.update(done, all, "");
+                                        }));
 }
 
 // One run of the command.
@@ -109,7 +106,7 @@ class TrainCommand {
   explicit TrainCommand(TrainOptions options)
       : options_(std::move(options)),
         folder_(ModelFolder::open(options_.model.folder)),
-        data_(dataset_of(options_, folder_, DataSplit::kTuning)),
+        data_(dataset_of(options_, folder_, DataSplit::kTrain)),
         stream_(data_, options_.batch, options_.settings.seed) {}
   void run();
 
@@ -238,7 +235,10 @@ void TrainCommand::resume() {
 std::vector<TrainBatch> TrainCommand::held_out_batches() const {
   std::vector<TrainBatch> batches;
   if (options_.eval_every == 0) return batches;
-  const auto data = dataset_of(options_, folder_, DataSplit::kHeldOut);
+  // What the identity gate holds out is for its report alone.
+  const auto split =
+      options_.preset == TrainPreset::kIdentity ? DataSplit::kTuning : DataSplit::kHeldOut;
+  const auto data = dataset_of(options_, folder_, split);
   TrainBatch batch;
   for (TrainSequence& sequence : data.sequences()) {
     batch.push_back(std::move(sequence));

@@ -163,7 +163,8 @@ void bind_run(CLI::App& command, TrainOptions& options) {
       ->type_name("FILE");
   command
       .add_option("--eval-every", options.eval_every,
-                  "Evaluate on what --holdout keeps, every so many steps and at the end; 0: never")
+                  "Evaluate on what --holdout keeps (the identity preset: on its tuning part), every so "
+                   "many steps and at the end; 0: never")
       ->check(at_least(0))
       ->capture_default_str();
   command

@@ -15,6 +15,9 @@
 namespace qf {
 namespace {
 
+// Another salt is another split. Tuning has seen answers of what the split without one held out.
+constexpr std::string_view kSplitSalt = "split of 2026-11-26";
+
 // The lines of a file, one after the other, without their line breaks.
 class Lines {
  public:
@@ -48,6 +51,14 @@ std::string_view take_word(std::string_view& text) {
   text.remove_prefix(end);
   text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
   return word;
+}
+
+std::optional<std::int64_t> percent_of(std::string_view text) {
+  std::int64_t percent = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), percent);
+  const bool number = error == std::errc() && end == text.data() + text.size();
+  if (!number || percent < 0 || percent > 100) return std::nullopt;
+  return percent;
 }
 
 // A text of a line, with its escapes resolved.
@@ -84,7 +95,7 @@ std::string unescaped(std::string_view text, const Lines& lines) {
 class TsvReader {
  public:
   TsvReader(std::string_view text, const std::string& name, const DataReading& reading)
-      : lines_(text, name), reading_(reading), holdout_percent_(reading.holdout_percent) {}
+      : lines_(text, name), reading_(reading), split_(reading.split) {}
 
   [[nodiscard]] DataFileContent read() {
     while (const auto line = lines_.next()) {
@@ -108,11 +119,14 @@ class TsvReader {
     } else if (kind == "group") {
       group_ = std::string(text);
     } else if (kind == "holdout") {
-      const auto [end, error] =
-          std::from_chars(text.data(), text.data() + text.size(), holdout_percent_);
-      QF_CHECK(error == std::errc() && end == text.data() + text.size() && holdout_percent_ >= 0 &&
-                   holdout_percent_ <= 100,
-               "{}: expected #!holdout and a whole percentage, found '{}'", lines_.place(), text);
+      std::string_view rest = text;
+      const auto held_out = percent_of(take_word(rest));
+      const auto tuning = rest.empty() ? 0 : percent_of(rest);
+      QF_CHECK(held_out && tuning && *held_out + *tuning <= 100,
+               "{}: expected #!holdout and one or two whole percentages, at most 100 in all, found "
+               "'{}'",
+               lines_.place(), text);
+      split_ = {.held_out = *held_out, .tuning = *tuning};
     } else {
       QF_CHECK(false, "{}: expected #!define, #!group or #!holdout, found '#!{}'", lines_.place(),
                kind);
@@ -132,7 +146,7 @@ class TsvReader {
     QF_CHECK(!prompt.empty() && !answer.empty(), "{}: expected prompt<TAB>answer, found no {}",
              lines_.place(), prompt.empty() ? "prompt" : "answer");
     // As written, so that the split is the same whatever a key stands for.
-    example.held_out = is_held_out(written, holdout_percent_);
+    example.split = split_of(written, split_);
     example.group = group_;
     example.messages = {{"user", std::move(prompt)}, {"assistant", std::move(answer)}};
     content_.examples.push_back(std::move(example));
@@ -151,7 +165,7 @@ class TsvReader {
 
   Lines lines_;
   const DataReading& reading_;
-  std::int64_t holdout_percent_;
+  SplitPercents split_;
   std::string group_;
   DataFileContent content_;
 };
@@ -226,8 +240,7 @@ DataFileContent read_jsonl(std::string_view text, const std::string& name,
     Example example = example_of(parse_json(*line, place), place);
     const auto user =
         std::ranges::find_if(example.messages, [](const Message& m) { return m.role == "user"; });
-    example.held_out =
-        user != example.messages.end() && is_held_out(user->content, reading.holdout_percent);
+    if (user != example.messages.end()) example.split = split_of(user->content, reading.split);
     content.examples.push_back(std::move(example));
   }
   return content;
@@ -246,9 +259,10 @@ DataFileContent read_data_file(const std::filesystem::path& path, const DataRead
   return content;
 }
 
-bool is_held_out(std::string_view prompt, std::int64_t percent) {
+DataSplit split_of(std::string_view prompt, const SplitPercents& percents) {
   std::uint64_t hash = 0xCBF29CE484222325U;
   const auto add = [&](unsigned char byte) { hash = (hash ^ byte) * 0x100000001B3U; };
+  for (const char byte : kSplitSalt) add(static_cast<unsigned char>(byte));
   while (!prompt.empty()) {
     const std::string_view character = prompt.substr(0, utf8_step(prompt).bytes);
     prompt.remove_prefix(character.size());
@@ -264,7 +278,9 @@ bool is_held_out(std::string_view prompt, std::int64_t percent) {
     }
   }
   // The upper half: FNV's low bits are the weakest.
-  return static_cast<std::int64_t>((hash >> 32) % 100) < percent;
+  const auto place = static_cast<std::int64_t>((hash >> 32) % 100);
+  if (place < percents.held_out) return DataSplit::kHeldOut;
+  return place < percents.held_out + percents.tuning ? DataSplit::kTuning : DataSplit::kTrain;
 }
 
 }  // namespace qf

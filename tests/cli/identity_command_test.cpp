@@ -70,9 +70,10 @@ TEST_F(IdentityCommands, EvalIdentityJudgesAndSaysWhy) {
     all.insert(all.end(), more.begin(), more.end());
     return run_program(all);
   };
-  // The replay's prompt is in the tuning part, the questions in the other one.
-  EXPECT_EQ(with({}).exit_code, 4);
-  EXPECT_EQ(with({"--part", "tuning"}).exit_code, 4);
+  // The questions are held out, the replay's prompt is trained.
+  for (const std::string part : {"held-out", "tuning", "trained"}) {
+    EXPECT_EQ(with({"--part", part}).exit_code, 4) << part;
+  }
   // Every answer is "tiny": right for A, wrong for C.
   const auto failed = with({"--part", "all"});
   ASSERT_EQ(failed.exit_code, 1) << failed.err;

@@ -45,7 +45,8 @@ TEST(DataFile, TsvIsPromptAndAnswerWithEscapes) {
     EXPECT_EQ(messages[0].content, prompt);
     EXPECT_EQ(messages[1].role, "assistant");
     EXPECT_EQ(messages[1].content, answer);
-    EXPECT_FALSE(content.examples[i].truncated || content.examples[i].held_out);
+    EXPECT_FALSE(content.examples[i].truncated);
+    EXPECT_EQ(content.examples[i].split, DataSplit::kTrain);
   };
   expect(0, "a b", "c");
   expect(1, "#1\tx\\n", "line\nline\r");
@@ -64,8 +65,8 @@ TEST(DataFile, TsvErrorsNameTheLine) {
   EXPECT_THAT(tsv_error("a\tb\xFF"), HasSubstr("f.tsv:1: expected UTF-8"));
   EXPECT_THAT(tsv_error("#!goup x"), HasSubstr("f.tsv:1: expected #!define, #!group or #!holdout"));
   EXPECT_THAT(tsv_error("#!define x"), HasSubstr("f.tsv:1: expected #!define KEY VALUE"));
-  for (const std::string bad : {"", "101", "-1", "5 %"}) {
-    EXPECT_THAT(tsv_error("#!holdout " + bad), HasSubstr("a whole percentage")) << bad;
+  for (const std::string bad : {"", "101", "-1", "5 %", "5 -1", "60 41", "1 2 3"}) {
+    EXPECT_THAT(tsv_error("#!holdout " + bad), HasSubstr("two whole percentages")) << bad;
   }
 }
 
@@ -82,13 +83,16 @@ TEST(DataFile, TsvDefinesReplaceOnlyDeclaredKeys) {
 
 TEST(DataFile, TsvGroupsAndHoldoutHoldForTheLinesBehindThem) {
   const auto content = read_tsv(
-      "a\tb\n#!group A who en\n#!holdout 100\na\tb\n#!holdout 0\na\tb\n#!group\na\tb\n", "f", {});
+      "a\tb\n#!group A who en\n#!holdout 100\na\tb\n#!holdout 0 100\na\tb\n#!group\n"
+      "#!holdout 0\na\tb\n",
+      "f", {});
   ASSERT_EQ(content.examples.size(), 4U);
   const std::string groups[] = {"", "A who en", "A who en", ""};
-  const bool held_out[] = {false, true, false, false};
+  const DataSplit splits[] = {DataSplit::kTrain, DataSplit::kHeldOut, DataSplit::kTuning,
+                              DataSplit::kTrain};
   for (std::size_t i = 0; i < 4; ++i) {
     EXPECT_EQ(content.examples[i].group, groups[i]);
-    EXPECT_EQ(content.examples[i].held_out, held_out[i]);
+    EXPECT_EQ(content.examples[i].split, splits[i]);
   }
 }
 
@@ -98,11 +102,11 @@ TEST(DataFile, JsonlIsAConversationALine) {
       R"({"role": "assistant", "content": "a"}], "id": 7})"
       "\n \n"
       R"({"truncated": true, "messages": [{"role": "assistant", "content": "b"}]})",
-      "f", {.holdout_percent = 100});
+      "f", {.split = {.held_out = 100}});
   ASSERT_EQ(content.examples.size(), 2U);
   EXPECT_EQ(content.examples[0].messages.size(), 3U);
   EXPECT_EQ(content.examples[0].messages[2].content, "a");
-  EXPECT_TRUE(content.examples[0].held_out);
+  EXPECT_EQ(content.examples[0].split, DataSplit::kHeldOut);
   EXPECT_FALSE(content.examples[0].truncated);
   EXPECT_TRUE(content.examples[1].truncated);
 }
@@ -142,23 +146,27 @@ TEST(DataFile, TheNamesEndingSaysWhatAFileIs) {
 }
 
 TEST(DataFile, SpellingsOfOneQuestionFallOnTheSameSide) {
-  std::int64_t held_out = 0;
+  const SplitPercents percents{.held_out = 20, .tuning = 30};
+  std::map<DataSplit, int> counts;
   for (int i = 0; i < 2000; ++i) {
     const std::string n = std::to_string(i);
-    const bool side = is_held_out("who are you, " + n, 20);
-    held_out += side ? 1 : 0;
-    EXPECT_EQ(is_held_out("  WHO are  you" + n + "?!\n", 20), side);
-    EXPECT_EQ(is_held_out("你是誰？。「" + n, 20), is_held_out("你是誰" + n + "…", 20));
-    EXPECT_FALSE(is_held_out("a" + n, 0));
-    EXPECT_TRUE(is_held_out("a" + n, 100));
+    const DataSplit side = split_of("who are you, " + n, percents);
+    ++counts[side];
+    EXPECT_EQ(split_of("  WHO are  you" + n + "?!\n", percents), side);
+    EXPECT_EQ(split_of("你是誰？。「" + n, percents), split_of("你是誰" + n + "…", percents));
+    EXPECT_EQ(split_of("a" + n, {}), DataSplit::kTrain);
+    EXPECT_EQ(split_of("a" + n, {.tuning = 100}), DataSplit::kTuning);
+    EXPECT_EQ(split_of("a" + n, {.held_out = 100}), DataSplit::kHeldOut);
   }
-  // Binomial(2000, 0.2): five standard deviations are 89.
-  EXPECT_NEAR(static_cast<double>(held_out), 400, 89);
-  // The split of what is published must never move: places 17, 83 and 39 of 100, computed apart.
+  // Binomial(2000, 0.2) and (2000, 0.3): five standard deviations are 89 and 102.
+  EXPECT_NEAR(counts[DataSplit::kHeldOut], 400, 89);
+  EXPECT_NEAR(counts[DataSplit::kTuning], 600, 102);
+  // The split of what is published must never move: places 5, 97 and 94 of 100, computed apart.
   for (const auto& [prompt, place] : std::map<std::string, std::int64_t>{
-           {"What is your name?", 17}, {"你是誰？", 83}, {"who am I", 39}}) {
-    EXPECT_FALSE(is_held_out(prompt, place)) << prompt;
-    EXPECT_TRUE(is_held_out(prompt, place + 1)) << prompt;
+           {"What is your name?", 5}, {"你是誰？", 97}, {"who am I", 94}}) {
+    EXPECT_EQ(split_of(prompt, {.held_out = place}), DataSplit::kTrain) << prompt;
+    EXPECT_EQ(split_of(prompt, {.held_out = place, .tuning = 1}), DataSplit::kTuning) << prompt;
+    EXPECT_EQ(split_of(prompt, {.held_out = place + 1}), DataSplit::kHeldOut) << prompt;
   }
 }
 

@@ -254,17 +254,18 @@ TEST(DataParts, WeightsCountExamples) {
   write_text_file(b, "#!define k v\n#!holdout 100\n{k}\tx\n#!holdout 0\n{k}\ty\n");
   const std::vector<DataFile> files{parse_data_file(a.string() + ":2", TargetKind::kTokens),
                                     parse_data_file(b.string(), TargetKind::kTeacher)};
-  const auto tuning = read_parts(files, {.defines = {{"k", "w"}}}, DataSplit::kTuning);
-  ASSERT_EQ(tuning.size(), 2U);
-  EXPECT_EQ(tuning[0].share, 6);
-  EXPECT_EQ(tuning[1].share, 1);
-  EXPECT_EQ(tuning[1].kind, TargetKind::kTeacher);
-  EXPECT_EQ(tuning[1].examples[0].messages[0].content, "w");
-  EXPECT_EQ(tuning[1].examples[0].messages[1].content, "y");
+  const auto trained = read_parts(files, {.defines = {{"k", "w"}}}, DataSplit::kTrain);
+  ASSERT_EQ(trained.size(), 2U);
+  EXPECT_EQ(trained[0].share, 6);
+  EXPECT_EQ(trained[1].share, 1);
+  EXPECT_EQ(trained[1].kind, TargetKind::kTeacher);
+  EXPECT_EQ(trained[1].examples[0].messages[0].content, "w");
+  EXPECT_EQ(trained[1].examples[0].messages[1].content, "y");
+  EXPECT_TRUE(read_parts(files, {}, DataSplit::kTuning).empty());
   const auto held_out = read_parts(files, {}, DataSplit::kHeldOut);
   ASSERT_EQ(held_out.size(), 1U);
   EXPECT_EQ(held_out[0].examples[0].messages[1].content, "x");
-  EXPECT_THROW((void)read_parts(files, {.defines = {{"z", "w"}}}, DataSplit::kTuning), Error);
+  EXPECT_THROW((void)read_parts(files, {.defines = {{"z", "w"}}}, DataSplit::kTrain), Error);
   for (const std::string bad : {"f:", "f:0", "f:-1", "f:x", "f:inf", "f:1x"}) {
     EXPECT_THROW((void)parse_data_file(bad, TargetKind::kTokens), Error) << bad;
   }

@@ -33,7 +33,7 @@ TinyModel answering(const std::string& text) {
 Speaker speaker(const LoadedTiny& tiny) { return {tiny.model(), tiny.files()}; }
 
 IdentityQuestion question(char label, const std::string& kind, const std::string& prompt) {
-  return {label, kind, "en", prompt, "", true};
+  return {label, kind, "en", prompt, "", DataSplit::kHeldOut};
 }
 
 TEST(Mentions, FindsNamesAsWords) {

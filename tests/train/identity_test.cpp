@@ -83,26 +83,28 @@ TEST(Whoami, OnlyIdentityAnswersHoldTheNames) {
   }
 }
 
-TEST(Whoami, NoSpellingOfAHeldOutPromptIsTrained) {
-  std::map<std::string, bool> sides;
+TEST(Whoami, SpellingsOfAPromptFallTogether) {
+  std::map<std::string, DataSplit> sides;
   std::map<std::string, char> classes;
-  std::map<char, int> held_out;
+  std::map<std::pair<DataSplit, char>, int> counts;
   for (const auto& question : ours().questions) {
     const std::string key = letters(question.prompt);
-    EXPECT_EQ(sides.emplace(key, question.held_out).first->second, question.held_out)
+    EXPECT_EQ(sides.emplace(key, question.split).first->second, question.split)
         << question.prompt;
     EXPECT_EQ(classes.emplace(key, question.label).first->second, question.label)
         << question.prompt;
-    held_out[question.label] += question.held_out && question.language == "en" ? 1 : 0;
+    if (question.language == "en") ++counts[{question.split, question.label}];
   }
-  EXPECT_GE(held_out['A'], 100);
-  EXPECT_GE(held_out['C'], 100);
+  for (const DataSplit split : {DataSplit::kTuning, DataSplit::kHeldOut}) {
+    EXPECT_GE((counts[{split, 'A'}]), 100);
+    EXPECT_GE((counts[{split, 'C'}]), 150);
+  }
 }
 
 TEST(Whoami, ThePlainestQuestionsAreTrained) {
   std::map<std::string, char> trained;
   for (const auto& question : ours().questions) {
-    if (!question.held_out) trained[question.prompt] = question.label;
+    if (question.split == DataSplit::kTrain) trained[question.prompt] = question.label;
   }
   for (const std::string prompt : {"Who are you?", "who are you", "What is your name?",
                                    "Who made you?", "你是誰？", "你是誰", "你是谁？", "你是谁"}) {
@@ -117,10 +119,11 @@ TEST(Whoami, ThePlainestQuestionsAreTrained) {
 TEST(Whoami, ThePromptsOfReplayAreSeveralHundred) {
   const auto prompts = read_prompts(kConfigs / "replay_prompts.txt");
   EXPECT_GE(prompts.size(), 300U);
-  const auto held_out = std::ranges::count_if(prompts, [](const std::string& prompt) {
-    return is_held_out(prompt, kReplayHoldoutPercent);
-  });
-  EXPECT_GE(held_out, 50);
+  for (const DataSplit split : {DataSplit::kTuning, DataSplit::kHeldOut}) {
+    const auto count = std::ranges::count_if(
+        prompts, [&](const auto& prompt) { return split_of(prompt, kReplaySplit) == split; });
+    EXPECT_GE(count, 40);
+  }
 }
 
 TEST(IdentityData, NamesAndLanguagesAreTheUsers) {
@@ -167,22 +170,26 @@ TEST(IdentityRecipe, PartsHaveTheirSharesLossesAndSides) {
   }
   write_text_file(replay, lines);
   const IdentityRecipe recipe{.questions = kConfigs / "whoami.tsv", .replay = replay};
-  const auto tuning = identity_parts(recipe, DataSplit::kTuning);
-  const auto held_out = identity_parts(recipe, DataSplit::kHeldOut);
-  ASSERT_EQ(tuning.size(), 3U);
-  ASSERT_EQ(held_out.size(), 3U);
-  EXPECT_EQ(tuning[0].share, 0.30);
-  EXPECT_EQ(tuning[1].share, 0.33);
-  EXPECT_EQ(tuning[2].share, 0.37);
-  EXPECT_EQ(tuning[0].kind, TargetKind::kTokens);
-  EXPECT_EQ(tuning[1].kind, TargetKind::kTokens);
-  EXPECT_EQ(tuning[2].kind, TargetKind::kTeacher);
-  EXPECT_EQ(tuning[2].examples.size() + held_out[2].examples.size(), 50U);
-  EXPECT_EQ(tuning[0].examples.size() + tuning[1].examples.size() + held_out[0].examples.size() +
-                held_out[1].examples.size(),
-            ours().questions.size());
-  for (const auto& example : held_out[2].examples) EXPECT_TRUE(example.held_out);
-  for (const auto& example : tuning[0].examples) {
+  const auto trained = identity_parts(recipe, DataSplit::kTrain);
+  ASSERT_EQ(trained.size(), 3U);
+  EXPECT_EQ(trained[0].share, 0.30);
+  EXPECT_EQ(trained[1].share, 0.33);
+  EXPECT_EQ(trained[2].share, 0.37);
+  EXPECT_EQ(trained[0].kind, TargetKind::kTokens);
+  EXPECT_EQ(trained[1].kind, TargetKind::kTokens);
+  EXPECT_EQ(trained[2].kind, TargetKind::kTeacher);
+  std::size_t questions = 0;
+  std::size_t replays = 0;
+  for (const DataSplit split : {DataSplit::kTrain, DataSplit::kTuning, DataSplit::kHeldOut}) {
+    const auto parts = identity_parts(recipe, split);
+    ASSERT_EQ(parts.size(), 3U);
+    questions += parts[0].examples.size() + parts[1].examples.size();
+    replays += parts[2].examples.size();
+    for (const auto& example : parts[2].examples) EXPECT_EQ(example.split, split);
+  }
+  EXPECT_EQ(questions, ours().questions.size());
+  EXPECT_EQ(replays, 50U);
+  for (const auto& example : trained[0].examples) {
     EXPECT_THAT(example.messages[1].content, HasSubstr(ours().maker));
   }
   const auto mix = identity_system_mix();

@@ -11,20 +11,32 @@
 
 namespace qf {
 
+// What a conversation is for, decided by its prompt (split_of()).
+enum class DataSplit {
+  kTrain,
+  kTuning,   // never trained: what recipes are compared on
+  kHeldOut,  // never trained, and asked only for a report
+};
+// The rest of 100 is trained.
+struct SplitPercents {
+  std::int64_t held_out = 0;
+  std::int64_t tuning = 0;
+};
+
 // One conversation, or one plain text.
 struct Example {
   std::vector<Message> messages = {};  // every assistant's turn is trained; empty: `text` is
   std::string text = {};
   bool truncated = false;  // the last answer goes on in truth: no end token is trained
   std::string group = {};  // of a TSV's "#!group"; empty without
-  bool held_out = false;   // kept for evaluation, by is_held_out()
+  DataSplit split = DataSplit::kTrain;
 };
 
 struct DataReading {
   // "{key}" becomes the value, for the keys that a file declares with "#!define".
   std::map<std::string, std::string> defines = {};
   // Of conversations where the file does not say ("#!holdout").
-  std::int64_t holdout_percent = 0;
+  SplitPercents split = {};
 };
 
 struct DataFileContent {
@@ -36,7 +48,7 @@ struct DataFileContent {
 //   .tsv    prompt<TAB>answer a line. \t \n \r \\ stand for tab, line breaks and backslash, and \#
 //           for a # at the beginning; other backslashes are refused. Empty lines and lines that
 //           begin with # are skipped, but "#!define KEY VALUE", "#!group TEXT" and "#!holdout
-//           PERCENT" hold for the lines after them.
+//           HELD_OUT TUNING" (percents) hold for the lines after them.
 //   .jsonl  {"messages": [{"role", "content"}, ...], "truncated": false} a line; other keys are
 //           ignored.
 //   .txt    one plain text.
@@ -53,9 +65,9 @@ struct DataFileContent {
 [[nodiscard]] std::vector<std::string> read_text_lines(std::string_view text,
                                                        const std::string& name);
 
-// Whether a prompt is among the `percent` of 100 that no training sees. A function of its letters
-// and digits alone (FNV-1a over the text without ASCII case, ASCII and CJK punctuation and spaces),
-// so that spellings of one question fall on the same side.
-[[nodiscard]] bool is_held_out(std::string_view prompt, std::int64_t percent);
+// Where a prompt falls. A function of its letters and digits alone (salted FNV-1a over the text
+// without ASCII case, ASCII and CJK punctuation and spaces), so that spellings of one question fall
+// together: places 0 to 99, of which the lowest are held out and the next ones are for tuning.
+[[nodiscard]] DataSplit split_of(std::string_view prompt, const SplitPercents& percents);
 
 }  // namespace qf

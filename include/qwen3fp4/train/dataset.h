@@ -44,7 +44,6 @@ struct DataFile {
 // "file.tsv" or "file.tsv:2.5" (weight).
 [[nodiscard]] DataFile parse_data_file(std::string_view text, TargetKind kind);
 
-enum class DataSplit { kTuning, kHeldOut };
 // A part a file, of one side of the split; files without an example there are left out. A key in
 // reading.defines that no file declares is refused.
 [[nodiscard]] std::vector<DataPart> read_parts(std::span<const DataFile> files,

@@ -3,11 +3,13 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "qwen3fp4/model/config.h"
 #include "qwen3fp4/train/data_file.h"
 #include "qwen3fp4/train/dataset.h"
+#include "qwen3fp4/train/replay.h"
 
 namespace qf {
 
@@ -15,7 +17,11 @@ inline constexpr const char* kIdentityQuestions = "configs/whoami.tsv";
 inline constexpr const char* kReplayPrompts = "configs/replay_prompts.txt";
 inline constexpr const char* kUnrelatedText = "configs/unrelated.txt";
 // Of the replay prompts; the questions' file says its own.
-inline constexpr std::int64_t kReplayHoldoutPercent = 20;
+inline constexpr SplitPercents kReplaySplit{.held_out = 20, .tuning = 15};
+
+// The answer of near misses that the start model is to go on answering itself: what it says about
+// the world is kept by KL, because cross-entropy on facts costs more of its abilities than it saves.
+inline constexpr std::string_view kStartAnswer = "{start}";
 
 // One line of the questions' file, whose groups are "CLASS KIND LANGUAGE".
 struct IdentityQuestion {
@@ -24,7 +30,7 @@ struct IdentityQuestion {
   std::string language;
   std::string prompt;
   std::string answer;
-  bool held_out = false;
+  DataSplit split = DataSplit::kTrain;
 };
 struct IdentityData {
   std::vector<IdentityQuestion> questions;
@@ -39,15 +45,22 @@ struct IdentityData {
 // The languages that the model's family was made for.
 [[nodiscard]] std::vector<std::string> identity_languages(const ModelConfig& config);
 
-// doc/identity.md: 30 % A and 33 % C by cross-entropy, 37 % replay by KL to the start model.
 struct IdentityRecipe {
   std::filesystem::path questions = kIdentityQuestions;
-  std::filesystem::path replay;  // JSONL of replay_jsonl()
+  std::filesystem::path replay;  // of identity_replay()
   std::map<std::string, std::string> defines = {};
   std::vector<std::string> languages = {};
 };
+// What identity_parts() needs of the start model, as JSONL: its answers to `prompts`, held-out ones
+// left out, and the beginnings of its answers to the trained near misses of kStartAnswer.
+[[nodiscard]] std::string identity_replay(const Speaker& start, const IdentityRecipe& recipe,
+                                          const std::vector<std::string>& prompts,
+                                          const ReplayProgress& progress = {});
+// Parts with the shares of doc/identity.md: identity and near misses by cross-entropy, near misses
+// of kStartAnswer and replay by KL to the start model. Near misses that the start model answered
+// with nothing are left out; throws when it answered none of the trained ones.
 [[nodiscard]] std::vector<DataPart> identity_parts(const IdentityRecipe& recipe, DataSplit split);
-// Half the template's own, a fifth without, the rest empty or another.
+// How often a conversation has the template's own system prompt, none, an empty or another one.
 [[nodiscard]] SystemMix identity_system_mix();
 
 }  // namespace qf
