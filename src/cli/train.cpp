@@ -92,12 +92,12 @@ void make_replay(const TrainOptions& options) {
   const LoadedModel start = load(options.model);
   const auto recipe = identity_recipe(options, start.model.config());
   ProgressBar bar("answering near misses and replay prompts");
-  write_text_file(path, identity_replay({start.model, start.folder}, recipe,
-                                        read_prompts(kReplayPrompts),
-                                        [&](std::int64_t done, std::int64_t all) {
-                                          check_interrupted();
-                                          bar.update(done, all, "");
-                                        }));
+  write_text_file(path,
+                  identity_replay({start.model, start.folder}, recipe, read_prompts(kReplayPrompts),
+                                  [&](std::int64_t done, std::int64_t all) {
+                                    check_interrupted();
+                                    bar.update(done, all, "");
+                                  }));
 }
 
 // One run of the command.

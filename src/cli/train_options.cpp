@@ -162,9 +162,10 @@ void bind_run(CLI::App& command, TrainOptions& options) {
   command.add_option("--log", options.log, "One JSON object a step (default: OUT.log.jsonl)")
       ->type_name("FILE");
   command
-      .add_option("--eval-every", options.eval_every,
-                  "Evaluate on what --holdout keeps (the identity preset: on its tuning part), every so "
-                   "many steps and at the end; 0: never")
+      .add_option(
+          "--eval-every", options.eval_every,
+          "Evaluate on what --holdout keeps (the identity preset: on its tuning part), every so "
+          "many steps and at the end; 0: never")
       ->check(at_least(0))
       ->capture_default_str();
   command

@@ -125,8 +125,7 @@ std::vector<DataPart> read_parts(std::span<const DataFile> files, const DataRead
   for (const DataFile& file : files) {
     DataFileContent content = read_data_file(file.path, reading);
     for (const auto& [key, value] : content.defines) declared.insert(key);
-    std::erase_if(content.examples,
-                  [&](const Example& example) { return example.split != split; });
+    std::erase_if(content.examples, [&](const Example& example) { return example.split != split; });
     if (content.examples.empty()) continue;
     const auto count = static_cast<double>(content.examples.size());
     parts.push_back(

@@ -121,8 +121,7 @@ std::vector<DataPart> identity_parts(const IdentityRecipe& recipe, DataSplit spl
       replay.examples.push_back(std::move(example));
     }
   }
-  QF_CHECK(!replay.examples.empty(), "{}: expected replay conversations, found none",
-           replay.name);
+  QF_CHECK(!replay.examples.empty(), "{}: expected replay conversations, found none", replay.name);
   QF_CHECK(split != DataSplit::kTrain || start_near.empty() || !kept.examples.empty(),
            "{}: expected the start model's answers to near misses of {} too, found none (without "
            "--replay they are made)",

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
@@ -55,9 +56,9 @@ TEST(Whoami, HasBothClassesInThreeLanguagesAndEveryKindsTwin) {
     kinds.insert(fmt::format("{} {} {}", question.label, question.kind, question.language));
   }
   for (const std::string label : {"A", "C"}) {
-    EXPECT_GE(counts[label + "en"], 700);
-    EXPECT_GE(counts[label + "zh-TW"], 250);
-    EXPECT_GE(counts[label + "zh-CN"], 200);
+    EXPECT_GE(counts[label + "en"], 1500);
+    EXPECT_GE(counts[label + "zh-TW"], 200);
+    EXPECT_GE(counts[label + "zh-CN"], 150);
   }
   const std::map<std::string, std::string> twins{
       {"who", "me"},       {"name", "myname"},       {"maker", "mymaker"},
@@ -89,8 +90,7 @@ TEST(Whoami, SpellingsOfAPromptFallTogether) {
   std::map<std::pair<DataSplit, char>, int> counts;
   for (const auto& question : ours().questions) {
     const std::string key = letters(question.prompt);
-    EXPECT_EQ(sides.emplace(key, question.split).first->second, question.split)
-        << question.prompt;
+    EXPECT_EQ(sides.emplace(key, question.split).first->second, question.split) << question.prompt;
     EXPECT_EQ(classes.emplace(key, question.label).first->second, question.label)
         << question.prompt;
     if (question.language == "en") ++counts[{question.split, question.label}];
@@ -99,6 +99,19 @@ TEST(Whoami, SpellingsOfAPromptFallTogether) {
     EXPECT_GE((counts[{split, 'A'}]), 100);
     EXPECT_GE((counts[{split, 'C'}]), 150);
   }
+}
+
+TEST(Whoami, TheFreshQuestionsAreAllHeldOutAndElsewhereUnknown) {
+  std::set<std::string> known;
+  for (const auto& question : ours().questions) known.insert(letters(question.prompt));
+  std::map<char, int> counts;
+  for (const auto& question : read_identity_data(kConfigs / "whoami_fresh.tsv", {}, {}).questions) {
+    EXPECT_EQ(question.split, DataSplit::kHeldOut) << question.prompt;
+    EXPECT_FALSE(known.contains(letters(question.prompt))) << question.prompt;
+    ++counts[question.label];
+  }
+  EXPECT_GE(counts['A'], 50);
+  EXPECT_GE(counts['C'], 100);
 }
 
 TEST(Whoami, ThePlainestQuestionsAreTrained) {
@@ -160,34 +173,51 @@ TEST(IdentityData, RefusesFilesOfAnotherForm) {
   EXPECT_THAT(refused(defines + "#!group B who en\nq\ta\n"), HasSubstr("found 'B who en'"));
 }
 
+std::string answered(const std::string& prompt) {
+  return nlohmann::json{
+             {"messages",
+              {{{"role", "user"}, {"content", prompt}}, {{"role", "assistant"}, {"content", "a"}}}}}
+             .dump() +
+         "\n";
+}
+
+// A prompt of `split` that the start model is to go on answering itself.
+std::string start_near_miss(DataSplit split) {
+  const auto found = std::ranges::find_if(ours().questions, [&](const IdentityQuestion& question) {
+    return question.answer == kStartAnswer && question.split == split;
+  });
+  return found->prompt;
+}
+
 TEST(IdentityRecipe, PartsHaveTheirSharesLossesAndSides) {
   const test::TemporaryFolder folder;
   const auto replay = folder.path() / "replay.jsonl";
   std::string lines;
-  for (int i = 0; i < 50; ++i) {
-    lines += R"({"messages": [{"role": "user", "content": "q)" + std::to_string(i) +
-             R"("}, {"role": "assistant", "content": "a"}]})" + "\n";
-  }
-  write_text_file(replay, lines);
+  for (int i = 0; i < 50; ++i) lines += answered("q" + std::to_string(i));
+  const auto near_miss = start_near_miss(DataSplit::kTrain);
+  write_text_file(replay, lines + answered(near_miss));
   const IdentityRecipe recipe{.questions = kConfigs / "whoami.tsv", .replay = replay};
   const auto trained = identity_parts(recipe, DataSplit::kTrain);
-  ASSERT_EQ(trained.size(), 3U);
-  EXPECT_EQ(trained[0].share, 0.30);
-  EXPECT_EQ(trained[1].share, 0.33);
-  EXPECT_EQ(trained[2].share, 0.37);
-  EXPECT_EQ(trained[0].kind, TargetKind::kTokens);
-  EXPECT_EQ(trained[1].kind, TargetKind::kTokens);
-  EXPECT_EQ(trained[2].kind, TargetKind::kTeacher);
+  ASSERT_EQ(trained.size(), 4U);
+  const double shares[] = {0.28, 0.27, 0.25, 0.20};
+  for (std::size_t i = 0; i < trained.size(); ++i) {
+    EXPECT_EQ(trained[i].share, shares[i]);
+    EXPECT_EQ(trained[i].kind, i < 2 ? TargetKind::kTokens : TargetKind::kTeacher);
+  }
+  ASSERT_EQ(trained[2].examples.size(), 1U);
+  EXPECT_EQ(trained[2].examples[0].messages[0].content, near_miss);
   std::size_t questions = 0;
   std::size_t replays = 0;
   for (const DataSplit split : {DataSplit::kTrain, DataSplit::kTuning, DataSplit::kHeldOut}) {
     const auto parts = identity_parts(recipe, split);
-    ASSERT_EQ(parts.size(), 3U);
+    ASSERT_EQ(parts.size(), split == DataSplit::kTrain ? 4U : 3U);
     questions += parts[0].examples.size() + parts[1].examples.size();
-    replays += parts[2].examples.size();
-    for (const auto& example : parts[2].examples) EXPECT_EQ(example.split, split);
+    replays += parts.back().examples.size();
+    for (const auto& example : parts.back().examples) EXPECT_EQ(example.split, split);
   }
-  EXPECT_EQ(questions, ours().questions.size());
+  const auto by_start = std::ranges::count_if(
+      ours().questions, [](const auto& question) { return question.answer == kStartAnswer; });
+  EXPECT_EQ(questions + static_cast<std::size_t>(by_start), ours().questions.size());
   EXPECT_EQ(replays, 50U);
   for (const auto& example : trained[0].examples) {
     EXPECT_THAT(example.messages[1].content, HasSubstr(ours().maker));
@@ -195,6 +225,44 @@ TEST(IdentityRecipe, PartsHaveTheirSharesLossesAndSides) {
   const auto mix = identity_system_mix();
   EXPECT_DOUBLE_EQ(mix.template_default + mix.none + mix.empty + mix.other, 1);
   EXPECT_FALSE(mix.others.empty());
+}
+
+TEST(IdentityRecipe, ReplayHoldsWhatTheStartModelGoesOnAnswering) {
+  const test::TemporaryFolder folder;
+  const auto questions = folder.path() / "q.tsv";
+  write_text_file(questions,
+                  "#!define name N\n#!define maker M\n#!group C whois en\nwho is he\t{start}\n"
+                  "who am I\tNobody knows.\n#!holdout 0 100\nwho is she\t{start}\n"
+                  "#!group A who en\n#!holdout 0\nwho are you\tI am {name}.\n");
+  test::TinyModel tiny;
+  tiny.script = {{'\n', 'x'}, {'x', 'x'}};  // and so on without an end
+  const test::LoadedTiny start(tiny);
+  std::vector<std::string> prompts;
+  for (const bool held_out : {true, false}) {
+    std::string prompt = "say";
+    while ((split_of(prompt, kReplaySplit) == DataSplit::kHeldOut) != held_out) prompt += " so";
+    prompts.push_back(prompt);
+  }
+  const IdentityRecipe recipe{.questions = questions, .replay = folder.path() / "replay.jsonl"};
+  std::vector<std::int64_t> steps;
+  const auto lines = identity_replay({start.model(), start.files()}, recipe, prompts,
+                                     [&](std::int64_t done, std::int64_t all) {
+                                       steps.insert(steps.end(), {done, all});
+                                     });
+  EXPECT_EQ(steps, (std::vector<std::int64_t>{1, 2, 2, 2}));
+  write_text_file(recipe.replay, lines);
+  const auto parts = identity_parts(recipe, DataSplit::kTrain);
+  ASSERT_EQ(parts.size(), 4U);
+  ASSERT_EQ(parts[2].examples.size(), 1U);
+  EXPECT_EQ(parts[2].examples[0].messages[0].content, "who is he");
+  EXPECT_EQ(parts[2].examples[0].messages[1].content, std::string(12, 'x'));
+  EXPECT_TRUE(parts[2].examples[0].truncated);
+  ASSERT_EQ(parts[3].examples.size(), 1U);
+  EXPECT_EQ(parts[3].examples[0].messages[0].content, prompts[1]);
+  EXPECT_EQ(parts[3].examples[0].messages[1].content, std::string(64, 'x'));
+  // Replay made for other questions does not do.
+  write_text_file(recipe.replay, answered("q"));
+  EXPECT_THROW((void)identity_parts(recipe, DataSplit::kTrain), Error);
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ inline constexpr const char* kUnrelatedText = "configs/unrelated.txt";
 inline constexpr SplitPercents kReplaySplit{.held_out = 20, .tuning = 15};
 
 // The answer of near misses that the start model is to go on answering itself: what it says about
-// the world is kept by KL, because cross-entropy on facts costs more of its abilities than it saves.
+// the world is kept by KL, because cross-entropy on facts costs more of its abilities than it
+// saves.
 inline constexpr std::string_view kStartAnswer = "{start}";
 
 // One line of the questions' file, whose groups are "CLASS KIND LANGUAGE".
