@@ -18,6 +18,7 @@ namespace qf::cli {
 // stderr).
 void add_generate(CLI::App& app);
 void add_convert(CLI::App& app);
+void add_export(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_perplexity(CLI::App& app);
 void add_dump(CLI::App& app);

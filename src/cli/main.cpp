@@ -35,6 +35,7 @@ void add_commands(CLI::App& app) {
   app.set_version_flag("--version", "qwen3fp4 " QF_VERSION);
   app.require_subcommand(1);
   add_convert(app);
+  add_export(app);
   add_inspect(app);
   add_generate(app);
   add_perplexity(app);

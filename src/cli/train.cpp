@@ -13,6 +13,7 @@
 #include "progress.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
+#include "qwen3fp4/run/export_checkpoint.h"
 #include "qwen3fp4/run/interrupt.h"
 #include "qwen3fp4/train/checkpoint.h"
 #include "qwen3fp4/train/export.h"
@@ -117,6 +118,10 @@ class TrainCommand {
   [[nodiscard]] ExportOptions export_options() const {
     return {.replace = options_.replace, .tensor_scale = !options_.compat};
   }
+  // What --export asks for, and where it goes.
+  [[nodiscard]] std::vector<std::pair<ExportFormat, std::string>> exports() const;
+  void check_exports() const;
+  void write_exports(TrainReport& report) const;
   void print_plan() const;
   void print_memory();
   void resume();
@@ -167,6 +172,37 @@ void TrainCommand::load() {
   auto& peak = options_.settings.schedule.peak;
   peak = options_.learning_rate > 0 ? options_.learning_rate : learning_rate();
   trainer_ = std::make_unique<Trainer>(*model_, teacher_.get(), options_.settings);
+}
+
+std::vector<std::pair<ExportFormat, std::string>> TrainCommand::exports() const {
+  std::vector<std::pair<ExportFormat, std::string>> wanted;
+  for (const std::string& name : options_.exports) {
+    if (name == "gguf") {
+      wanted.emplace_back(ExportFormat::kGguf, options_.out + ".gguf");
+    } else {
+      wanted.emplace_back(ExportFormat::kSafetensors, options_.out + "-safetensors");
+    }
+  }
+  return wanted;
+}
+
+// Training changes codes and norms, not how they are stored: what the start model can be written
+// as, the result can.
+void TrainCommand::check_exports() const {
+  if (options_.exports.empty()) return;
+  const auto start = open_checkpoint(options_.model.folder);
+  for (const auto& [format, path] : exports()) {
+    check_export_checkpoint(*start, path, format, options_.replace);
+  }
+}
+
+void TrainCommand::write_exports(TrainReport& report) const {
+  if (options_.exports.empty()) return;
+  const auto trained = open_checkpoint(options_.out);
+  for (const auto& [format, path] : exports()) {
+    export_checkpoint(*trained, path, format, options_.replace);
+    report.note("wrote " + path);
+  }
 }
 
 double TrainCommand::learning_rate() const {
@@ -313,6 +349,7 @@ void TrainCommand::export_or_save(TrainReport& report) {
 
 void TrainCommand::finish(TrainReport& report) {
   export_or_save(report);
+  write_exports(report);
   if (options_.json) {
     nlohmann::ordered_json json{{"out", options_.out},
                                 {"steps", trainer_->progress().steps_done},
@@ -331,7 +368,10 @@ void TrainCommand::finish(TrainReport& report) {
 
 void TrainCommand::run() {
   if (options_.preview > 0) return preview();
-  if (!options_.dry_run) check_export(options_.model.folder, options_.out, export_options());
+  if (!options_.dry_run) {
+    check_export(options_.model.folder, options_.out, export_options());
+    check_exports();
+  }
   load();
   check_export(*model_, export_options());
   print_plan();

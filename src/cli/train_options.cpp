@@ -154,6 +154,13 @@ void bind_run(CLI::App& command, TrainOptions& options) {
   command.add_flag("--compat", options.compat,
                    "Write it for readers that do not know scale_2 (needs tensor scales of 1)");
   command
+      .add_option("--export", options.exports,
+                  "Write the result for other programs, too: OUT-safetensors (transformers, vLLM), "
+                  "OUT.gguf (llama.cpp); may be given several times")
+      ->type_name("safetensors|gguf")
+      ->check(CLI::IsMember({"safetensors", "gguf"}))
+      ->allow_extra_args(false);
+  command
       .add_option("--save-every", options.save_every,
                   "Write a checkpoint, OUT.checkpoint.dat, every so many steps; 0: never")
       ->check(at_least(0))

@@ -36,6 +36,7 @@ struct TrainOptions {
   std::string out;  // empty: beside the model
   bool replace = false;
   bool compat = false;
+  std::vector<std::string> exports;  // names of ExportFormat
   std::int64_t save_every = 0;
   std::string resume, log;
   std::int64_t eval_every = 0;

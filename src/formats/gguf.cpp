@@ -196,7 +196,7 @@ GgufTensor tensor_header(Cursor& cursor, const std::string& file, std::uint64_t 
   QF_CHECK(
       block != nullptr,
       "{}: {}: GGML type {} is not supported (supported: F32 0, F16 1, Q4_0 2, Q4_1 3, Q8_0 8, "
-      "Q6_K 14, BF16 30)",
+      "Q6_K 14, BF16 30, NVFP4 40)",
       file, what, type);
   tensor.type = static_cast<GgmlType>(type);
   const std::int64_t elements = checked_bytes(tensor.shape, 1);
@@ -311,6 +311,15 @@ const std::vector<std::string>& GgufFile::texts(std::string_view key) const {
 
 const std::vector<std::int64_t>& GgufFile::integers(std::string_view key) const {
   return typed<std::vector<std::int64_t>>(*this, key, "an array of integers");
+}
+
+void GgufFile::read_bytes(const GgufTensor& tensor, std::span<std::byte> out,
+                          std::int64_t first_byte) const {
+  QF_CHECK(
+      first_byte >= 0 && first_byte <= tensor.bytes && std::ssize(out) <= tensor.bytes - first_byte,
+      "{}: tensor '{}': expected to read inside its {} bytes, asked for {} at {}", name(),
+      tensor.name, tensor.bytes, out.size(), first_byte);
+  source_->read_at(tensor.offset + first_byte, out);
 }
 
 void GgufFile::read_f32(const GgufTensor& tensor, std::span<float> out, std::int64_t first) const {

@@ -1,7 +1,9 @@
 #include "gguf_blocks.h"
 
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "qwen3fp4/base/half.h"
 
@@ -65,6 +67,30 @@ void q6_k_block(const std::byte* in, float* out) {
   }
 }
 
+// As kernels/fp4.h, which this layer does not include.
+constexpr float kE2M1[8] = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
+float e2m1(int code) { return (code & 8) != 0 ? -kE2M1[code & 7] : kE2M1[code & 7]; }
+float e4m3(int bits) {
+  const int exponent = bits >> 3 & 0xF;
+  const auto mantissa = static_cast<float>(bits & 7);
+  if ((bits & 0x7F) == 0x7F) return std::numeric_limits<float>::quiet_NaN();
+  const float value =
+      exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8.0F + mantissa, exponent - 10);
+  return (bits & 0x80) != 0 ? -value : value;
+}
+
+// E4M3 scales[4], codes[32]: gguf.h; w = code scale
+void nvfp4_block(const std::byte* in, float* out) {
+  for (int s = 0; s < 4; ++s) {
+    const float scale = e4m3(u8(in[s]));
+    for (int j = 0; j < 8; ++j) {
+      const int both = u8(in[4 + 8 * s + j]);
+      out[16 * s + j] = e2m1(both & 0xF) * scale;
+      out[16 * s + 8 + j] = e2m1(both >> 4) * scale;
+    }
+  }
+}
+
 struct Entry {
   GgmlType type;
   std::string_view name;
@@ -80,6 +106,7 @@ constexpr Entry kEntries[] = {
     {GgmlType::kQ4_1, "Q4_1", {32, 20}, q4_1_block},
     {GgmlType::kQ8_0, "Q8_0", {32, 34}, q8_0_block},
     {GgmlType::kQ6_K, "Q6_K", {256, 210}, q6_k_block},
+    {GgmlType::kNvfp4, "NVFP4", {kGgmlNvfp4Elements, kGgmlNvfp4Bytes}, nvfp4_block},
 };
 
 const Entry* find_entry(std::uint32_t type) {

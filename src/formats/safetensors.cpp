@@ -181,27 +181,43 @@ SafetensorsCheckpoint::SafetensorsCheckpoint(const std::filesystem::path& folder
   }
 }
 
+const TensorInfo* SafetensorsCheckpoint::find(std::string_view name) const {
+  const auto found = std::ranges::find(entries_, name, &TensorInfo::name);
+  return found == entries_.end() ? nullptr : &*found;
+}
+
+const std::string* SafetensorsCheckpoint::metadata(const std::string& key) const {
+  for (const auto& shard : shards_) {
+    const auto found = shard->metadata().find(key);
+    if (found != shard->metadata().end()) return &found->second;
+  }
+  return nullptr;
+}
+
 void SafetensorsCheckpoint::read(const TensorInfo& entry, std::span<std::byte> out,
                                  std::int64_t first_byte) const {
-  const auto found = std::ranges::find(entries_, entry.name, &TensorInfo::name);
-  QF_CHECK(found != entries_.end(), "the checkpoint has no tensor '{}'", entry.name);
-  const auto index = static_cast<std::size_t>(found - entries_.begin());
+  const TensorInfo* found = find(entry.name);
+  QF_CHECK(found != nullptr, "the checkpoint has no tensor '{}'", entry.name);
+  const auto index = static_cast<std::size_t>(found - entries_.data());
   shards_[shard_of_entry_[index]]->read(*found, out, first_byte);
 }
 
-void write_safetensors(const std::filesystem::path& path, std::span<const NamedBytes> tensors) {
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
+                                     std::span<const Tensor> tensors,
+                                     const std::map<std::string, std::string>& metadata)
+    : file_(path) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
-  std::int64_t offset = 0;
-  for (const NamedBytes& tensor : tensors) {
-    const auto bytes = static_cast<std::int64_t>(tensor.bytes.size());
-    if (bytes != checked_bytes(tensor.shape, element_size(tensor.type))) {
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  for (const Tensor& tensor : tensors) {
+    const std::int64_t bytes = checked_bytes(tensor.shape, element_size(tensor.type));
+    if (bytes < 0 || header.contains(tensor.name)) {
       throw std::logic_error(
-          fmt::format("write_safetensors: '{}': shape and bytes disagree", tensor.name));
+          fmt::format("SafetensorsWriter: '{}' twice or too large", tensor.name));
     }
-    header[std::string(tensor.name)] = {{"dtype", name_of(tensor.type)},
-                                        {"shape", tensor.shape},
-                                        {"data_offsets", {offset, offset + bytes}}};
-    offset += bytes;
+    header[tensor.name] = {{"dtype", name_of(tensor.type)},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {bytes_left_, bytes_left_ + bytes}}};
+    bytes_left_ += bytes;
   }
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8,
@@ -210,11 +226,35 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedB
   for (std::size_t i = 0; i < 8; ++i) {
     length[i] = static_cast<std::byte>(static_cast<std::uint64_t>(text.size()) >> (8 * i) & 0xFF);
   }
-  AtomicFile file(path);
-  file.write(length);
-  file.write(std::as_bytes(std::span(text)));
-  for (const NamedBytes& tensor : tensors) file.write(tensor.bytes);
-  file.commit();
+  file_.write(length);
+  file_.write(std::as_bytes(std::span(text)));
+}
+
+void SafetensorsWriter::append(std::span<const std::byte> bytes) {
+  bytes_left_ -= std::ssize(bytes);
+  if (bytes_left_ < 0) throw std::logic_error("SafetensorsWriter: more bytes than the shapes hold");
+  file_.write(bytes);
+}
+
+void SafetensorsWriter::finish() {
+  if (bytes_left_ != 0) {
+    throw std::logic_error(fmt::format("SafetensorsWriter: {} bytes are missing", bytes_left_));
+  }
+  file_.commit();
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const NamedBytes> tensors) {
+  std::vector<SafetensorsWriter::Tensor> headers;
+  for (const NamedBytes& tensor : tensors) {
+    if (std::ssize(tensor.bytes) != checked_bytes(tensor.shape, element_size(tensor.type))) {
+      throw std::logic_error(
+          fmt::format("write_safetensors: '{}': shape and bytes disagree", tensor.name));
+    }
+    headers.push_back({std::string(tensor.name), tensor.type, tensor.shape});
+  }
+  SafetensorsWriter out(path, headers);
+  for (const NamedBytes& tensor : tensors) out.append(tensor.bytes);
+  out.finish();
 }
 
 }  // namespace qf

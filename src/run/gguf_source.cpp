@@ -7,9 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint_sources.h"
+#include "gguf_names.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/formats/gguf.h"
 #include "qwen3fp4/formats/tensor_info.h"
+#include "qwen3fp4/kernels/views.h"
 #include "qwen3fp4/text/tokenizer.h"
 
 namespace qf {
@@ -17,45 +19,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using NamePair = std::pair<std::string_view, std::string_view>;
-
-constexpr std::array<NamePair, 3> kModelNames = {{
-    {"token_embd.weight", "model.embed_tokens.weight"},
-    {"output_norm.weight", "model.norm.weight"},
-    {"output.weight", "lm_head.weight"},
-}};
-// Behind "blk.N." and "model.layers.N.".
-constexpr std::array<NamePair, 11> kLayerNames = {{
-    {"attn_norm.weight", "input_layernorm.weight"},
-    {"attn_q.weight", "self_attn.q_proj.weight"},
-    {"attn_k.weight", "self_attn.k_proj.weight"},
-    {"attn_v.weight", "self_attn.v_proj.weight"},
-    {"attn_q_norm.weight", "self_attn.q_norm.weight"},
-    {"attn_k_norm.weight", "self_attn.k_norm.weight"},
-    {"attn_output.weight", "self_attn.o_proj.weight"},
-    {"ffn_norm.weight", "post_attention_layernorm.weight"},
-    {"ffn_gate.weight", "mlp.gate_proj.weight"},
-    {"ffn_up.weight", "mlp.up_proj.weight"},
-    {"ffn_down.weight", "mlp.down_proj.weight"},
-}};
-
-// A name without a counterpart stays as it is: convert refuses it as a leftover, by that name.
-std::string hugging_face_name(std::string_view gguf_name) {
-  for (const auto& [from, to] : kModelNames) {
-    if (gguf_name == from) return std::string(to);
-  }
-  constexpr std::string_view kPrefix = "blk.";
-  const auto dot = gguf_name.find('.', kPrefix.size());
-  if (!gguf_name.starts_with(kPrefix) || dot == std::string_view::npos) {
-    return std::string(gguf_name);
-  }
-  for (const auto& [from, to] : kLayerNames) {
-    if (gguf_name.substr(dot + 1) == from) {
-      return fmt::format("model.layers.{}.{}",
-                         gguf_name.substr(kPrefix.size(), dot - kPrefix.size()), to);
-    }
-  }
-  return std::string(gguf_name);
-}
 
 // GGUF stores such numbers as f32: 1e-5 would otherwise become 9.999999747378752e-06.
 double shortest_decimal(double stored) {
@@ -206,14 +169,15 @@ class MetadataReader {
   std::string architecture_;
 };
 
-// Undoes the interleaving of llama's q and k rows: pairs (2i, 2i + 1) of a head go back to
-// (i, i + head_dim/2), the "rotate half" order of the HF weights.
-at::Tensor unpermute_rows(const at::Tensor& rows, std::int64_t heads) {
-  const auto half = rows.size(0) / heads / 2;
-  return rows.reshape({heads, half, 2, rows.size(1)})
-      .transpose(1, 2)
-      .reshape({rows.size(0), rows.size(1)})
-      .contiguous();
+// The tensor scale of an NVFP4 weight, and what quantises its inputs, are tensors of their own.
+bool belongs_to_nvfp4(const GgufFile& gguf, const GgufTensor& tensor) {
+  for (const std::string_view ending : {".scale", ".input_scale"}) {
+    if (!tensor.name.ends_with(ending)) continue;
+    const auto* weight =
+        gguf.find(tensor.name.substr(0, tensor.name.size() - ending.size()) + ".weight");
+    return weight != nullptr && weight->type == GgmlType::kNvfp4;
+  }
+  return false;
 }
 
 class GgufSource final : public CheckpointSource {
@@ -224,6 +188,7 @@ class GgufSource final : public CheckpointSource {
     permuted_ = metadata.is_llama();
     set_config(metadata.config().dump(2) + "\n", name_);
     for (const auto& stored : gguf_.tensors()) {
+      if (belongs_to_nvfp4(gguf_, stored)) continue;
       CheckpointTensor tensor{.name = hugging_face_name(stored.name),
                               .name_in_file = stored.name,
                               .shape = stored.shape,
@@ -232,6 +197,9 @@ class GgufSource final : public CheckpointSource {
       if (stored.type == GgmlType::kF32) tensor.float_type = DType::kF32;
       if (stored.type == GgmlType::kF16) tensor.float_type = DType::kF16;
       if (stored.type == GgmlType::kBF16) tensor.float_type = DType::kBF16;
+      if (stored.type == GgmlType::kNvfp4) {
+        tensor.stored_type = weight_format_name(WeightFormat::kNvfp4);
+      }
       tensors_.push_back(std::move(tensor));
     }
     add_tokenizer();
@@ -239,20 +207,52 @@ class GgufSource final : public CheckpointSource {
   }
 
   [[nodiscard]] at::Tensor read_f32(const CheckpointTensor& tensor) const override {
-    const auto& stored = gguf_.tensors()[static_cast<std::size_t>(&tensor - tensors_.data())];
+    if (const auto packed = read_packed(tensor)) return packed->dequantize();
     const auto values = at::empty(tensor.shape, at::kFloat);
-    gguf_.read_f32(stored, {values.data_ptr<float>(), static_cast<std::size_t>(values.numel())});
-    if (!permuted_) return values;
-    if (tensor.name.ends_with(".q_proj.weight")) {
-      return unpermute_rows(values, config().num_attention_heads);
-    }
-    if (tensor.name.ends_with(".k_proj.weight")) {
-      return unpermute_rows(values, config().num_key_value_heads);
-    }
-    return values;
+    gguf_.read_f32(stored(tensor),
+                   {values.data_ptr<float>(), static_cast<std::size_t>(values.numel())});
+    return in_our_order(tensor, values);
+  }
+
+  [[nodiscard]] std::optional<WeightMatrix> read_packed(
+      const CheckpointTensor& tensor) const override {
+    const GgufTensor& weight = stored(tensor);
+    if (weight.type != GgmlType::kNvfp4) return std::nullopt;
+    QF_CHECK(tensor.shape.size() == 2, "{}: {}: expected an NVFP4 matrix, found shape {}", name_,
+             tensor.name_in_file, shape_text(tensor.shape));
+    std::vector<std::byte> blocks(static_cast<std::size_t>(weight.bytes));
+    gguf_.read_bytes(weight, blocks);
+    const auto codes = at::empty({tensor.shape[0], tensor.shape[1] / 2}, at::kByte);
+    const auto scales = at::empty({tensor.shape[0], tensor.shape[1] / kNvfp4Block}, at::kByte);
+    unpack_ggml_nvfp4(blocks, codes.mutable_data_ptr<std::uint8_t>(),
+                      scales.mutable_data_ptr<std::uint8_t>());
+    return WeightMatrix::nvfp4(in_our_order(tensor, codes), in_our_order(tensor, scales),
+                               tensor_scale(tensor));
   }
 
  private:
+  [[nodiscard]] const GgufTensor& stored(const CheckpointTensor& tensor) const {
+    return *gguf_.find(tensor.name_in_file);
+  }
+
+  [[nodiscard]] at::Tensor in_our_order(const CheckpointTensor& tensor,
+                                        const at::Tensor& rows) const {
+    const std::int64_t heads = permuted_ ? permuted_heads(config(), tensor.name) : 0;
+    return heads > 0 ? hugging_face_rows(rows, heads) : rows;
+  }
+
+  [[nodiscard]] float tensor_scale(const CheckpointTensor& tensor) const {
+    const auto name = scale_name(tensor.name_in_file);
+    const auto* scale = gguf_.find(name);
+    if (scale == nullptr) return 1.0F;
+    QF_CHECK(scale->type == GgmlType::kF32 && element_count(scale->shape) == 1,
+             "{}: {}: expected one F32 value, found {} {}", name_, name,
+             ggml_type_name(scale->type), shape_text(scale->shape));
+    float value = 0;
+    gguf_.read_f32(*scale, {&value, 1});
+    return value;
+  }
+
   // A model without a usable tokenizer still converts: it can be fed ids.
   void add_tokenizer() {
     if (!gguf_.has("tokenizer.ggml.model")) {

@@ -10,6 +10,7 @@
 #include <span>
 #include <utility>
 
+#include "gguf_names.h"
 #include "inspect_dat.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
@@ -43,6 +44,16 @@ InspectReport inspect_safetensors(const fs::path& path) {
   return report;
 }
 
+// Of an NVFP4 weight; 1 where the file has none.
+float tensor_scale(const GgufFile& file, const GgufTensor& weight) {
+  const auto* scale = file.find(scale_name(weight.name));
+  if (scale == nullptr || scale->type != GgmlType::kF32 || element_count(scale->shape) != 1)
+    return 1;
+  float value = 1;
+  file.read_f32(*scale, {&value, 1});
+  return value;
+}
+
 InspectReport inspect_gguf(const fs::path& path) {
   const GgufFile file(path);
   InspectReport report{.path = path.string(), .format = "gguf", .tensors = {}};
@@ -52,10 +63,11 @@ InspectReport inspect_gguf(const fs::path& path) {
     ValueScan scan;
     const auto total = element_count(tensor.shape);
     const auto values = at::empty({std::min(total, kChunk)}, at::kFloat);
+    const float scale = tensor.type == GgmlType::kNvfp4 ? tensor_scale(file, tensor) : 1.0F;
     for (std::int64_t first = 0; first < total; first += kChunk) {
       const auto size = std::min(kChunk, total - first);
       file.read_f32(tensor, {values.data_ptr<float>(), static_cast<std::size_t>(size)}, first);
-      scan.add(values.narrow(0, 0, size));
+      scan.add(values.narrow(0, 0, size).mul_(scale));
     }
     report.tensors.push_back({.name = tensor.name,
                               .type = std::string(ggml_type_name(tensor.type)),

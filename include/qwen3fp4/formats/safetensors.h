@@ -43,12 +43,36 @@ class SafetensorsCheckpoint {
   explicit SafetensorsCheckpoint(const std::filesystem::path& folder);
 
   [[nodiscard]] const std::vector<TensorInfo>& entries() const { return entries_; }
+  // nullptr when there is none.
+  [[nodiscard]] const TensorInfo* find(std::string_view name) const;
+  // What the files' __metadata__ has under `key`; nullptr when none has it.
+  [[nodiscard]] const std::string* metadata(const std::string& key) const;
   void read(const TensorInfo& entry, std::span<std::byte> out, std::int64_t first_byte = 0) const;
 
  private:
   std::vector<std::unique_ptr<SafetensorsFile>> shards_;
   std::vector<TensorInfo> entries_;
   std::vector<std::size_t> shard_of_entry_;  // parallel to entries_
+};
+
+// Streams a file: the header comes from the tensors' names, types and shapes, then their payloads
+// follow in that order, in pieces of any size. The file appears at finish(), which throws when
+// bytes are missing.
+class SafetensorsWriter {
+ public:
+  struct Tensor {
+    std::string name;
+    DType type;
+    std::vector<std::int64_t> shape;
+  };
+  SafetensorsWriter(const std::filesystem::path& path, std::span<const Tensor> tensors,
+                    const std::map<std::string, std::string>& metadata = {});
+  void append(std::span<const std::byte> bytes);
+  void finish();
+
+ private:
+  AtomicFile file_;
+  std::int64_t bytes_left_ = 0;
 };
 
 struct NamedBytes {

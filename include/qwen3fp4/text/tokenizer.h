@@ -60,6 +60,13 @@ class Tokenizer {
 // The matching `tokenizer_config.json`: chat template, special tokens by name.
 [[nodiscard]] std::string tokenizer_config_json_from_gguf(const GgufFile& gguf);
 
+// The other way: a GGUF's tokenizer metadata, in its order, of a `tokenizer.json` and the
+// `tokenizer_config.json` beside it; tokens that the model has rows for and the tokenizer no text
+// are unused ones. Throws for a tokenizer whose kind GGUF has no name that we know.
+[[nodiscard]] GgufWriter::Metadata gguf_tokenizer_metadata(std::string_view tokenizer_json,
+                                                           std::string_view tokenizer_config_json,
+                                                           std::int64_t rows);
+
 // Splits a byte stream into whole UTF-8 characters, for streaming output.
 class Utf8Stream {
  public:
