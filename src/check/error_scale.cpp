@@ -288,9 +288,9 @@ at::Tensor input_rounding(const Operation& op, const at::Tensor& y) {
     case OpKind::kRope:
       return rope_terms(op);
     case OpKind::kSwiglu: {
-      // silu'(g) g = silu(g) (1 + g (1 - sigmoid(g))); up; silu(g) itself.
+      // silu'(g) g = silu(g) (1 + g (1 - sigmoid(g))); up.
       const at::Tensor& gate = op.inputs[0];
-      return y.abs() * ((gate * at::sigmoid(-gate) + 1).abs() + 2);
+      return y.abs() * ((gate * at::sigmoid(-gate) + 1).abs() + 1);
     }
     case OpKind::kAdd:
       return op.inputs[0].abs() + op.inputs[1].abs();

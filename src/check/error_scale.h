@@ -19,8 +19,8 @@ struct Arithmetics {
   // of the softmax to, for tensor cores (the backend `cuda` with a 16-bit dtype).
   std::array<ComputeDtype, 2> operands{};
   // What each side hands its results on in where every operation reads them so (training; else an
-  // operation's inputs are compared as they are): inputs of the other operations are rounded to it,
-  // embedding rows, and silu(gate).
+  // operation's inputs are compared as they are): inputs of the other operations and embedding rows
+  // are rounded to it.
   std::array<ComputeDtype, 2> handed_on{};
 };
 
