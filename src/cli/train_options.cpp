@@ -204,7 +204,9 @@ void settle_identity(const CLI::App& command, TrainOptions& options) {
     const SystemMix mix = identity_system_mix();
     options.system_mix = {mix.template_default, mix.none, mix.empty, mix.other};
   }
-  if (command.count("--kl-weight") == 0) options.settings.kl_weight = 2;
+  if (command.count("--kl-weight") == 0) options.settings.kl_weight = 2.5;
+  if (command.count("--steps") == 0) options.settings.schedule.steps = 700;
+  if (command.count("--batch") == 0) options.batch.sequences = 32;
 }
 
 void settle_distill(const CLI::App& command, TrainOptions& options) {
