@@ -53,8 +53,8 @@ at::Tensor attend(const at::Tensor& q_THE, const at::Tensor& k_SKE, const at::Te
 
 }  // namespace
 
-std::vector<at::Tensor> Backend::linears(
-    const at::Tensor& x_TI, std::initializer_list<const WeightMatrix*> weights) const {
+std::vector<at::Tensor> Backend::linears(const at::Tensor& x_TI,
+                                         std::initializer_list<const WeightMatrix*> weights) const {
   std::vector<at::Tensor> results;
   for (const WeightMatrix* weight : weights) results.push_back(linear(x_TI, *weight));
   return results;

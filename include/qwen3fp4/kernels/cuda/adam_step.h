@@ -31,8 +31,8 @@ template <class T>
 [[nodiscard]] cudaError_t adam_dense_step(const AdamRule& rule, const AdamDense& weight,
                                           const T* gradient, cudaStream_t stream);
 
-// The sum of the squares of `count` values in parts, always the same for the same count: their sum is
-// the caller's. `values` aligned to 16 bytes.
+// The sum of the squares of `count` values in parts, always the same for the same count: their sum
+// is the caller's. `values` aligned to 16 bytes.
 inline constexpr int kSquareParts = 512;
 template <class T>
 [[nodiscard]] cudaError_t sum_of_squares(const T* values, std::int64_t count, float* parts,
