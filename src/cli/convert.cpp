@@ -88,7 +88,7 @@ std::vector<TrainSequence> calibration_sequences(const ConvertCommand& convert,
   std::vector<DataFile> files;
   for (const auto& file : convert.calibrate) files.push_back({file});
   const auto chat = source.chat_template();
-  const Dataset data(read_parts(files, {}, DataSplit::kTuning), {}, source.tokenizer(),
+  const Dataset data(read_parts(files, {}, DataSplit::kTrain), {}, source.tokenizer(),
                      chat ? &*chat : nullptr);
   return spread(data.sequences(), convert.calibration_tokens);
 }

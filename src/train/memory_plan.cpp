@@ -69,7 +69,7 @@ Widths widths_of(const ModelWeights& model, const TrainSettings& settings) {
 // f32 compute shares what needs no conversion.
 std::int64_t activation_bytes(const Widths& w, bool qk_norm) {
   const std::int64_t own = w.type == 4 ? 0 : 1;
-  const std::int64_t typed = w.hidden * 2 + w.queries * 2 + w.keys * 2 + w.intermediate * 4;
+  const std::int64_t typed = w.hidden * 2 + w.queries * 2 + w.keys * 2 + w.intermediate * 3;
   const std::int64_t f32 = w.hidden * (1 + own) + (qk_norm ? w.queries + w.keys : 0);
   return typed * w.type + f32 * 4;
 }

@@ -27,7 +27,7 @@ bool bf16_on_cuda(const at::Tensor& x) { return x.is_cuda() && x.scalar_type() =
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   if (bf16_on_cuda(gate)) return on_cuda::swiglu(gate, up);
-  return (at::silu(gate.to(at::kFloat)) * up.to(at::kFloat)).to(gate.scalar_type());
+  return at::silu(gate.to(at::kFloat)).mul_(up).to(gate.scalar_type());
 }
 
 SwigluGradient swiglu_backward(const at::Tensor& dhidden, const at::Tensor& gate,
@@ -36,7 +36,8 @@ SwigluGradient swiglu_backward(const at::Tensor& dhidden, const at::Tensor& gate
   const auto type = gate.scalar_type();
   const auto d = dhidden.to(at::kFloat);
   const auto g = gate.to(at::kFloat);
-  return {at::silu_backward(d * up.to(at::kFloat), g).to(type), (d * at::silu(g)).to(type)};
+  auto dgate = at::silu_backward(d * up, g).to(type);
+  return {std::move(dgate), at::silu(g).mul_(d).to(type)};
 }
 
 at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
