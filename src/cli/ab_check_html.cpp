@@ -2,6 +2,7 @@
 #include <string_view>
 
 #include "ab_check_report.h"
+#include "html_data.h"
 
 namespace qf::cli {
 namespace {
@@ -99,13 +100,7 @@ map('chained: each path on its own', report.chained);
 std::string to_html(const AbReport& report) {
   auto json = to_json(report);
   json["verdict"] = verdict(report);
-  std::string data =
-      json.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
-  // Nothing in a name may end the element, or open another.
-  for (std::size_t at = data.find('<'); at != std::string::npos; at = data.find('<', at)) {
-    data.replace(at, 1, "\\u003c");
-  }
-  return std::string(kBeforeData) + data + std::string(kAfterData);
+  return std::string(kBeforeData) + html_data(json) + std::string(kAfterData);
 }
 
 }  // namespace qf::cli

@@ -15,11 +15,13 @@
 #include "qwen3fp4/base/file.h"
 #include "qwen3fp4/run/export_checkpoint.h"
 #include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/train/ask.h"
 #include "qwen3fp4/train/checkpoint.h"
 #include "qwen3fp4/train/export.h"
-#include "qwen3fp4/train/identity.h"
 #include "qwen3fp4/train/memory_plan.h"
-#include "qwen3fp4/train/replay.h"
+#include "qwen3fp4/train/snapshot.h"
+#include "train_data.h"
+#include "train_html.h"
 #include "train_options.h"
 #include "train_report.h"
 
@@ -38,38 +40,8 @@ constexpr double kIdentityDitheredRate = 8.4e-4;
 constexpr double kIdentityOriginalRate = 1.4e-3;
 constexpr double kDistillRate = 3e-3;
 
-DataReading reading_of(const TrainOptions& options) {
-  return {.defines = parse_defines(options.defines),
-          .split = {.held_out = options.holdout_percent}};
-}
-
-// What --preset identity trains on.
-IdentityRecipe identity_recipe(const TrainOptions& options, const ModelConfig& config) {
-  return {.questions = options.data.front(),
-          .replay = options.replay.front(),
-          .defines = reading_of(options).defines,
-          .languages = identity_languages(config)};
-}
-
-std::vector<DataPart> parts_of(const TrainOptions& options, const ModelConfig& config,
-                               DataSplit split) {
-  if (options.preset == TrainPreset::kIdentity) {
-    return identity_parts(identity_recipe(options, config), split);
-  }
-  const auto kind = options.teacher.empty() ? TargetKind::kTokens : TargetKind::kTeacher;
-  std::vector<DataFile> files;
-  for (const auto& file : options.data) files.push_back(parse_data_file(file, kind));
-  for (const auto& file : options.replay) {
-    files.push_back(parse_data_file(file, TargetKind::kTeacher));
-  }
-  return read_parts(files, reading_of(options), split);
-}
-
-Dataset dataset_of(const TrainOptions& options, const ModelFolder& folder, DataSplit split) {
-  const ChatTemplate* chat = folder.chat_template ? &*folder.chat_template : nullptr;
-  return {parts_of(options, folder.config, split), options.dataset, folder.require_tokenizer(),
-          chat};
-}
+// Longest answer to --sample-prompt.
+constexpr std::int64_t kSampleTokens = 64;
 
 // The weights of a folder; `make` decides what trains.
 ModelWeights load_weights(const std::string& path, const Backend& backend,
@@ -88,29 +60,13 @@ MakeTrained train_nothing(const ModelConfig&) {
   return [](const WeightSpec&, const WeightMatrix&) { return nullptr; };
 }
 
-// The start model's answers for --preset identity without --replay, beside the model that is to be
-// written; asked for once, so that a resumed run has the same.
-void make_replay(const TrainOptions& options) {
-  const std::string& path = options.replay.front();
-  if (options.preset != TrainPreset::kIdentity || std::filesystem::exists(path)) return;
-  const LoadedModel start = load(options.model);
-  const auto recipe = identity_recipe(options, start.model.config());
-  ProgressBar bar("answering near misses and replay prompts");
-  write_text_file(path,
-                  identity_replay({start.model, start.folder}, recipe, read_prompts(kReplayPrompts),
-                                  [&](std::int64_t done, std::int64_t all) {
-                                    check_interrupted();
-                                    bar.update(done, all, "");
-                                  }));
-}
-
 // One run of the command.
 class TrainCommand {
  public:
   explicit TrainCommand(TrainOptions options)
       : options_(std::move(options)),
         folder_(ModelFolder::open(options_.model.folder)),
-        data_(dataset_of(options_, folder_, DataSplit::kTrain)),
+        data_(training_data(options_, folder_)),
         stream_(data_, options_.batch, options_.settings.seed) {}
   void run();
 
@@ -126,12 +82,20 @@ class TrainCommand {
   void check_exports() const;
   void write_exports(TrainReport& report) const;
   void print_plan() const;
+  [[nodiscard]] MemoryPlan plan();
   void print_memory();
   void resume();
   void train();
-  void evaluate(TrainReport& report, const std::vector<TrainBatch>& held_out);
-  [[nodiscard]] std::vector<TrainBatch> held_out_batches() const;
+  void evaluate(TrainReport& report);
+  void keep_best(TrainReport& report);
+  void sample(TrainReport& report) const;
+  [[nodiscard]] bool stopped_early() const {
+    return options_.early_stop > 0 && trainer_->progress().best.waited >= options_.early_stop;
+  }
   void save(TrainReport& report);
+  void check_watching();
+  void write_report() const;
+  [[nodiscard]] TrainFacts facts() const;
   void finish(TrainReport& report);
   void export_or_save(TrainReport& report);
 
@@ -143,7 +107,10 @@ class TrainCommand {
   std::unique_ptr<ModelWeights> model_, teacher_;
   std::unique_ptr<Trainer> trainer_;
   StepResult last_;
+  std::vector<TrainBatch> held_out_batches_;
   std::optional<BatchLoss> held_out_;
+  std::int64_t evaluated_step_ = -1;
+  MemoryPlan memory_;  // for --report
 };
 
 void TrainCommand::preview() {
@@ -243,11 +210,15 @@ void TrainCommand::print_plan() const {
                options_.save_every > 0 ? ", checkpoint " + options_.checkpoint_path() : "");
 }
 
-void TrainCommand::print_memory() {
+MemoryPlan TrainCommand::plan() {
   std::vector<TrainBatch> batches;
   const auto steps = std::min(kPlannedSteps, options_.settings.schedule.steps);
   for (std::int64_t step = 1; step <= steps; ++step) batches.push_back(stream_.batch(step));
-  const auto plan = plan_memory(*model_, teacher_.get(), options_.settings, batches);
+  return plan_memory(*model_, teacher_.get(), options_.settings, batches);
+}
+
+void TrainCommand::print_memory() {
+  const auto plan = this->plan();
   if (options_.json) {
     nlohmann::ordered_json json{{"held", nlohmann::ordered_json::object()},
                                 {"phases", nlohmann::ordered_json::object()},
@@ -271,28 +242,16 @@ void TrainCommand::resume() {
   if (options_.resume.empty()) return;
   trainer_->resume(load_checkpoint(options_.resume, *model_, settings_json(options_, data_)));
   spdlog::info("resumed  {} after step {}", options_.resume, trainer_->progress().steps_done);
-}
-
-std::vector<TrainBatch> TrainCommand::held_out_batches() const {
-  std::vector<TrainBatch> batches;
-  if (options_.eval_every == 0) return batches;
-  // What the identity gate holds out is for its report alone.
-  const auto split =
-      options_.preset == TrainPreset::kIdentity ? DataSplit::kTuning : DataSplit::kHeldOut;
-  const auto data = dataset_of(options_, folder_, split);
-  TrainBatch batch;
-  for (TrainSequence& sequence : data.sequences()) {
-    batch.push_back(std::move(sequence));
-    if (std::ssize(batch) == options_.batch.sequences) batches.push_back(std::exchange(batch, {}));
+  if (options_.early_stop > 0 && trainer_->progress().best.step > 0 &&
+      !std::filesystem::exists(options_.best_path())) {
+    fail(ExitCode::kUsage, "{}: expected the best model so far, after step {}; found none",
+         options_.best_path(), trainer_->progress().best.step);
   }
-  if (!batch.empty()) batches.push_back(std::move(batch));
-  return batches;
 }
 
-void TrainCommand::evaluate(TrainReport& report, const std::vector<TrainBatch>& held_out) {
-  if (held_out.empty()) return;
+void TrainCommand::evaluate(TrainReport& report) {
   BatchLoss all;
-  for (const TrainBatch& batch : held_out) {
+  for (const TrainBatch& batch : held_out_batches_) {
     if (interrupted()) return;  // train() saves
     const BatchLoss loss = trainer_->evaluate(batch);
     all.cross_entropy += loss.cross_entropy * static_cast<double>(loss.token_targets);
@@ -304,8 +263,32 @@ void TrainCommand::evaluate(TrainReport& report, const std::vector<TrainBatch>& 
   if (all.token_targets > 0) all.cross_entropy /= static_cast<double>(all.token_targets);
   if (all.teacher_targets > 0) all.kl /= static_cast<double>(all.teacher_targets);
   all.loss = all.cross_entropy + options_.settings.kl_weight * all.kl;
-  report.evaluation(trainer_->progress().steps_done, all);
+  evaluated_step_ = trainer_->progress().steps_done;
+  report.evaluation(evaluated_step_, all);
   held_out_ = all;
+  if (trainer_->record_evaluation(all.loss)) keep_best(report);
+}
+
+// On disk: it outlives a kill, as the checkpoint that knows of it does, and takes no memory.
+void TrainCommand::keep_best(TrainReport& report) {
+  if (options_.early_stop == 0) return;
+  auto options = export_options();
+  options.replace = true;
+  export_model(*model_, options_.model.folder, options_.best_path(), options);
+  report.note("kept as the best so far: " + options_.best_path());
+}
+
+void TrainCommand::sample(TrainReport& report) const {
+  const Qwen3Model now = snapshot(*model_);
+  GeneratorOptions generator;
+  generator.max_new_tokens = kSampleTokens;
+  Interview interview({now, folder_}, generator);
+  std::vector<TrainSample> samples;
+  for (const std::string& prompt : options_.sample_prompts) {
+    if (interrupted()) return;  // train() saves
+    samples.push_back({prompt, interview.ask(prompt, SystemTurn::kDefault, 0).text});
+  }
+  report.samples(trainer_->progress().steps_done, samples);
 }
 
 void TrainCommand::save(TrainReport& report) {
@@ -316,31 +299,40 @@ void TrainCommand::save(TrainReport& report) {
 
 void TrainCommand::train() {
   const std::int64_t steps = options_.settings.schedule.steps;
-  TrainReport report(options_.log, trainer_->progress().steps_done, steps);
-  const auto held_out = held_out_batches();
-  const auto due = [](std::int64_t every, std::int64_t step) {
-    return every > 0 && step % every == 0;
+  TrainReport report({options_.log, options_.tensorboard}, trainer_->progress().steps_done, steps);
+  const auto due = [&](std::int64_t every, std::int64_t step) {
+    return every > 0 && (step % every == 0 || step == steps);
   };
-  while (trainer_->progress().steps_done < steps) {
+  while (trainer_->progress().steps_done < steps && !stopped_early()) {
     const std::int64_t step = trainer_->progress().steps_done + 1;
     last_ = trainer_->step(stream_.batch(step));
     report.step(last_, backend_->memory_peak());
-    if (due(options_.eval_every, step) && step < steps) evaluate(report, held_out);
+    if (due(options_.eval_every, step)) evaluate(report);
+    if (due(options_.sample_every, step)) sample(report);
     if (interrupted()) {
       save(report);
       fail(ExitCode::kInterrupted, "interrupted after step {}; --resume {} goes on", step,
            options_.checkpoint_path());
     }
-    if (due(options_.save_every, step)) save(report);
+    if (options_.save_every > 0 && step % options_.save_every == 0) save(report);
   }
-  evaluate(report, held_out);
+  // A run that goes on from its last step has none yet.
+  if (options_.eval_every > 0 && evaluated_step_ < 0) evaluate(report);
   finish(report);
 }
 
 // Where the folder cannot be written after all, the run is not lost if a checkpoint can.
 void TrainCommand::export_or_save(TrainReport& report) {
+  const auto& best = trainer_->progress().best;
   try {
-    export_model(*model_, options_.model.folder, options_.out, export_options());
+    if (options_.early_stop > 0 && best.step < trainer_->progress().steps_done) {
+      adopt_export(options_.best_path(), options_.model.folder, options_.out, options_.replace);
+      report.note(fmt::format("{} is the model after step {}, held-out loss {:.4f}", options_.out,
+                              best.step, best.loss));
+    } else {
+      export_model(*model_, options_.model.folder, options_.out, export_options());
+      if (options_.early_stop > 0) std::filesystem::remove_all(options_.best_path());
+    }
   } catch (const Error&) {
     const auto why = std::current_exception();
     try {
@@ -355,6 +347,7 @@ void TrainCommand::export_or_save(TrainReport& report) {
 void TrainCommand::finish(TrainReport& report) {
   export_or_save(report);
   write_exports(report);
+  write_report();
   if (options_.json) {
     nlohmann::ordered_json json{{"out", options_.out},
                                 {"steps", trainer_->progress().steps_done},
@@ -363,6 +356,10 @@ void TrainCommand::finish(TrainReport& report) {
                                 {"memory_peak_bytes", backend_->memory_peak()},
                                 {"state_hash", state_hash(*model_)}};
     if (held_out_) json["held_out_loss"] = held_out_->loss;
+    if (options_.early_stop > 0) {
+      json["best_step"] = trainer_->progress().best.step;
+      json["best_held_out_loss"] = trainer_->progress().best.loss;
+    }
     print(json.dump() + "\n");
     return;
   }
@@ -371,16 +368,58 @@ void TrainCommand::finish(TrainReport& report) {
                     static_cast<double>(backend_->memory_peak()) / 1e9));
 }
 
+TrainFacts TrainCommand::facts() const {
+  const auto& settings = options_.settings;
+  TrainFacts facts{
+      .title = options_.out,
+      .settings = {{"model", options_.model.folder},
+                   {"steps", std::to_string(trainer_->progress().steps_done)},
+                   {"learning rate", fmt::format("{:.3e}", settings.schedule.peak)},
+                   {"profile", std::string(train_profile_name(options_.start.profile))},
+                   {"seed", std::to_string(settings.seed)}},
+      .memory = memory_,
+      .memory_peak_bytes = backend_->memory_peak()};
+  for (const DataSummary& part : data_.summary()) {
+    facts.settings.emplace_back(
+        "data", fmt::format("{}: {:.0f} %, {} examples, {} tokens, {} of them trained", part.name,
+                            100 * part.share, part.examples, part.tokens, part.targets));
+  }
+  if (options_.early_stop > 0) {
+    const auto& best = trainer_->progress().best;
+    facts.settings.emplace_back(
+        "result", fmt::format("after step {}, held-out loss {:.4f}", best.step, best.loss));
+  }
+  return facts;
+}
+
+void TrainCommand::write_report() const {
+  if (options_.report.empty()) return;
+  write_text_file(options_.report, train_html(options_.log, facts()));
+}
+
+void TrainCommand::check_watching() {
+  if (options_.eval_every > 0) {
+    held_out_batches_ = held_out_batches(options_, folder_);
+    if (held_out_batches_.empty()) {
+      fail(ExitCode::kUsage, "--eval-every: nothing is held out (--holdout, --eval-data)");
+    }
+  }
+  if (options_.sample_every > 0) (void)folder_.require_chat_template();
+  if (!options_.report.empty()) const AtomicFile unwritable_places_throw(options_.report);
+}
+
 void TrainCommand::run() {
   if (options_.preview > 0) return preview();
   if (!options_.dry_run) {
     check_export(options_.model.folder, options_.out, export_options());
     check_exports();
+    check_watching();
   }
   load();
   check_export(*model_, export_options());
   print_plan();
   if (options_.dry_run) return print_memory();
+  if (!options_.report.empty()) memory_ = plan();
   resume();
   train();
 }

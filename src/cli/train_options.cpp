@@ -145,6 +145,44 @@ void bind_weights(CLI::App& command, TrainOptions& options) {
       ->capture_default_str();
 }
 
+void bind_watching(CLI::App& command, TrainOptions& options) {
+  command
+      .add_option("--tensorboard", options.tensorboard,
+                  "Write the curves and samples as a TensorBoard event file into this folder")
+      ->type_name("DIR");
+  command
+      .add_option("--report", options.report,
+                  "Write one HTML page at the end: curves, memory by phase, samples")
+      ->type_name("FILE");
+  command
+      .add_option("--eval-every", options.eval_every,
+                  "Evaluate on what --holdout keeps (the identity preset: on its tuning part), or "
+                  "--eval-data, every so many steps and at the end; 0: never")
+      ->check(at_least(0))
+      ->capture_default_str();
+  command
+      .add_option("--eval-data", options.eval_data,
+                  "What to evaluate on instead, never trained; as --data")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+  command
+      .add_option("--early-stop", options.early_stop,
+                  "Stop after so many evaluations without a better loss; the result is the best "
+                  "one's model. 0: never")
+      ->check(at_least(0))
+      ->capture_default_str();
+  command
+      .add_option("--sample-every", options.sample_every,
+                  "Answer --sample-prompt, every so many steps and at the end; 0: never")
+      ->check(at_least(0))
+      ->capture_default_str();
+  command
+      .add_option("--sample-prompt", options.sample_prompts,
+                  "A user's message to answer then, greedily; may be given several times")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+}
+
 void bind_run(CLI::App& command, TrainOptions& options) {
   command
       .add_option("--out", options.out,
@@ -168,13 +206,7 @@ void bind_run(CLI::App& command, TrainOptions& options) {
   command.add_option("--resume", options.resume, "Go on from this checkpoint")->type_name("FILE");
   command.add_option("--log", options.log, "One JSON object a step (default: OUT.log.jsonl)")
       ->type_name("FILE");
-  command
-      .add_option(
-          "--eval-every", options.eval_every,
-          "Evaluate on what --holdout keeps (the identity preset: on its tuning part), every so "
-          "many steps and at the end; 0: never")
-      ->check(at_least(0))
-      ->capture_default_str();
+  bind_watching(command, options);
   command
       .add_option("--preview", options.preview,
                   "Print so many sequences of the first steps, trained tokens marked, and stop")
@@ -249,6 +281,15 @@ void settle(const CLI::App& command, TrainOptions& options) {
   if ((options.start.offload_moments || options.start.offload_master) &&
       options.model.backend != "cuda") {
     fail(ExitCode::kUsage, "--offload-states, --offload-master: expected with --backend cuda");
+  }
+  if (options.early_stop > 0 && options.eval_every == 0) {
+    fail(ExitCode::kUsage, "--early-stop: expected --eval-every, found none");
+  }
+  if (!options.eval_data.empty() && options.eval_every == 0) {
+    fail(ExitCode::kUsage, "--eval-data: expected --eval-every, found none");
+  }
+  if ((options.sample_every > 0) == options.sample_prompts.empty()) {
+    fail(ExitCode::kUsage, "--sample-every, --sample-prompt: expected both, found one");
   }
   if (options.system_mix.size() != 4) {
     fail(ExitCode::kUsage, "--system-mix: expected four numbers, found {}",

@@ -40,10 +40,17 @@ struct TrainOptions {
   std::int64_t save_every = 0;
   std::string resume, log;
   std::int64_t eval_every = 0;
+  std::vector<std::string> eval_data;  // empty: what --holdout keeps
+  std::int64_t early_stop = 0;         // evaluations without improvement; 0: never
+  std::int64_t sample_every = 0;
+  std::vector<std::string> sample_prompts;
+  std::string tensorboard, report;  // empty: none
   std::int64_t preview = 0;
   bool dry_run = false;
   bool json = false;
 
+  // Where the best evaluation's model waits for the end of the run.
+  [[nodiscard]] std::string best_path() const { return out + ".best"; }
   [[nodiscard]] std::string checkpoint_path() const { return out + ".checkpoint.dat"; }
 };
 

@@ -6,7 +6,9 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "app.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/formats/utf8.h"
 
 namespace qf::cli {
 namespace {
@@ -29,15 +31,24 @@ nlohmann::ordered_json to_json(const BatchLoss& loss) {
           {"tokens", loss.tokens}};
 }
 
+EventFile::Scalars loss_scalars(const std::string& group, const BatchLoss& loss) {
+  EventFile::Scalars scalars{{group + "/loss", loss.loss}};
+  if (loss.token_targets > 0) scalars.emplace_back(group + "/cross_entropy", loss.cross_entropy);
+  if (loss.teacher_targets > 0) scalars.emplace_back(group + "/kl", loss.kl);
+  return scalars;
+}
+
 }  // namespace
 
-TrainReport::TrainReport(const std::filesystem::path& log, std::int64_t steps_done,
-                         std::int64_t steps)
-    : log_name_(log.string()),
-      log_(log, steps_done > 0 ? std::ios::app : std::ios::trunc),
+TrainReport::TrainReport(const Files& files, std::int64_t steps_done, std::int64_t steps)
+    : log_name_(files.log.string()),
+      log_(files.log, steps_done > 0 ? std::ios::app : std::ios::trunc),
       steps_(steps),
       terminal_(::isatty(STDERR_FILENO) == 1) {
   QF_CHECK(log_.is_open(), "{}: cannot be written (--log)", log_name_);
+  if (!files.tensorboard.empty()) {
+    events_ = std::make_unique<EventFile>(files.tensorboard, steps_done + 1);
+  }
 }
 
 TrainReport::~TrainReport() { end_line(); }
@@ -80,6 +91,13 @@ void TrainReport::step(const StepResult& result, std::int64_t memory_bytes) {
   json["tokens_per_second"] = speed;
   json["memory_peak_bytes"] = memory_bytes;
   log_line(json.dump());
+  if (events_ == nullptr) return;
+  auto scalars = loss_scalars("train", result.batch);
+  scalars.emplace_back("train/lr", result.learning_rate);
+  scalars.emplace_back("train/gradient_norm", result.gradient_norm);
+  scalars.emplace_back("train/tokens_per_second", speed);
+  scalars.emplace_back("train/memory_peak_gb", static_cast<double>(memory_bytes) / 1e9);
+  events_->scalars(result.step, scalars);
 }
 
 void TrainReport::evaluation(std::int64_t step, const BatchLoss& loss) {
@@ -87,7 +105,24 @@ void TrainReport::evaluation(std::int64_t step, const BatchLoss& loss) {
   note(fmt::format("step {}: held-out loss {:.4f}{} ({} targets)", step, loss.loss, kl,
                    loss.token_targets + loss.teacher_targets));
   log_line(nlohmann::ordered_json{{"step", step}, {"held_out", to_json(loss)}}.dump());
+  if (events_ != nullptr) events_->scalars(step, loss_scalars("held_out", loss));
   last_ = Clock::now();  // not part of the next step's speed
+}
+
+void TrainReport::samples(std::int64_t step, const std::vector<TrainSample>& samples) {
+  auto json = nlohmann::ordered_json::array();
+  for (const TrainSample& sample : samples) {
+    note(
+        fmt::format("step {}: {} -> {}", step, printable(sample.prompt), printable(sample.answer)));
+    json.push_back({{"prompt", sample.prompt}, {"answer", sample.answer}});
+    if (events_ != nullptr) {
+      events_->text(step, "sample/" + sample.prompt, replace_invalid_utf8(sample.answer));
+    }
+  }
+  constexpr auto kReplace = nlohmann::ordered_json::error_handler_t::replace;
+  log_line(
+      nlohmann::ordered_json{{"step", step}, {"samples", json}}.dump(-1, ' ', false, kReplace));
+  last_ = Clock::now();
 }
 
 void TrainReport::note(const std::string& sentence) {

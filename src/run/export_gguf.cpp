@@ -49,10 +49,23 @@ void add_rope(const CheckpointSource& source, const std::string& architecture,
   }
 }
 
-void add_sampling(const CheckpointSource& source, GgufWriter::Metadata& metadata) {
+void add_generation(const CheckpointSource& source, GgufWriter::Metadata& metadata) {
   const auto* text = side_file(source, "generation_config.json");
   if (text == nullptr) return;
   const auto json = parse_json(*text, "generation_config.json");
+  QF_CHECK(json.is_object(), "{}: generation_config.json: expected an object", source.name());
+  std::int64_t eos = -1;
+  for (const auto& [key, value] : metadata) {
+    if (key == "tokenizer.ggml.eos_token_id") eos = std::get<std::int64_t>(value);
+  }
+  // GGUF has two keys for tokens that end an answer: this one and the tokenizer's eos.
+  const auto ends = json.value("eos_token_id", nlohmann::json());
+  for (const auto& id : ends.is_array() ? ends : nlohmann::json::array()) {
+    if (id.is_number_unsigned() && id != eos) {
+      metadata.emplace_back("tokenizer.ggml.eot_token_id", id.get<std::int64_t>());
+      break;
+    }
+  }
   if (json.contains("top_k") && json["top_k"].is_number_unsigned()) {
     metadata.emplace_back("general.sampling.top_k", json["top_k"].get<std::int64_t>());
   }
@@ -145,8 +158,8 @@ GgufWriter::Metadata gguf_metadata(const CheckpointSource& source) {
   add("attention.layer_norm_rms_epsilon", config.rms_norm_eps);
   add("vocab_size", config.vocab_size);
   add_rope(source, architecture, metadata);
-  add_sampling(source, metadata);
   add_tokenizer(source, metadata);
+  add_generation(source, metadata);
   return metadata;
 }
 

@@ -90,9 +90,9 @@ void save_checkpoint(const std::filesystem::path& path, const ModelWeights& mode
   std::int64_t entries = 1;
   for_each_state(model, [&](const std::string&, at::Tensor&) { ++entries; });
   DatWriter out(path, entries);
-  const Json papers = {{"steps_done", progress.steps_done},
-                       {"last_norm", progress.last_norm},
-                       {"settings", Json::parse(settings)}};
+  const Json papers = {{"steps_done", progress.steps_done},   {"last_norm", progress.last_norm},
+                       {"best_step", progress.best.step},     {"best_loss", progress.best.loss},
+                       {"best_waited", progress.best.waited}, {"settings", Json::parse(settings)}};
   const auto text = papers.dump();
   out.write(kPapers, DType::kU8, {std::ssize(text)}, std::as_bytes(std::span(text)));
   for_each_state(model, [&](const std::string& name, at::Tensor& tensor) {
@@ -133,8 +133,13 @@ TrainProgress load_checkpoint(const std::filesystem::path& path, const ModelWeig
       piece.copy_(bytes);
     });
   });
-  return {.steps_done = papers["steps_done"].get<std::int64_t>(),
-          .last_norm = papers["last_norm"].get<double>()};
+  TrainProgress progress{.steps_done = papers["steps_done"].get<std::int64_t>(),
+                         .last_norm = papers["last_norm"].get<double>()};
+  // Checkpoints from before these were kept have no best evaluation.
+  progress.best = {.step = papers.value("best_step", std::int64_t{0}),
+                   .loss = papers.value("best_loss", 0.0),
+                   .waited = papers.value("best_waited", std::int64_t{0})};
+  return progress;
 }
 
 std::string state_hash(const ModelWeights& model) {

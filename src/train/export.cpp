@@ -71,4 +71,15 @@ void export_model(const ModelWeights& model, const std::filesystem::path& papers
   folder.commit();
 }
 
+void adopt_export(const std::filesystem::path& kept, const std::filesystem::path& papers,
+                  const std::filesystem::path& destination, bool replace) {
+  check_destination(papers, folder_path(destination), replace);
+  AtomicFolder folder(folder_path(destination), replace);
+  for (const auto& item : std::filesystem::directory_iterator(kept)) {
+    std::filesystem::rename(item.path(), folder.staging() / item.path().filename());
+  }
+  folder.commit();
+  std::filesystem::remove(kept);
+}
+
 }  // namespace qf

@@ -357,8 +357,19 @@ StepResult Trainer::step(const TrainBatch& batch) {
   }
   options.adam.gradient_scale = result.gradient_scale;
   result.gradient_norm = step.backward(options);
-  progress_ = {.steps_done = result.step, .last_norm = result.gradient_norm};
+  progress_.steps_done = result.step;
+  progress_.last_norm = result.gradient_norm;
   return result;
+}
+
+bool Trainer::record_evaluation(double loss) {
+  BestEvaluation& best = progress_.best;
+  if (best.step > 0 && loss >= best.loss) {
+    ++best.waited;
+    return false;
+  }
+  best = {.step = progress_.steps_done, .loss = loss};
+  return true;
 }
 
 BatchLoss Trainer::evaluate(const TrainBatch& batch) {

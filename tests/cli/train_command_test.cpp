@@ -13,6 +13,7 @@
 
 #include "program.h"
 #include "qwen3fp4/base/file.h"
+#include "qwen3fp4/formats/utf8.h"
 
 namespace qf::test {
 namespace {
@@ -69,6 +70,122 @@ TEST_F(TrainCommands, WritesAModelThatGenerates) {
   const auto answer =
       run_program({"generate", "--model", path("out"), "--prompt", "Hello", "--max-tokens", "3"});
   EXPECT_EQ(answer.exit_code, 0) << answer.err;
+}
+
+TEST_F(TrainCommands, ExportsWhatItTrainedForOtherPrograms) {
+  TinyModel{.seed = 5, .intermediate_size = 128}.write(path("wide"));
+  ASSERT_EQ(run_program({"convert", path("wide"), path("wide-nvfp4")}).exit_code, 0);
+  Words run = words("out", {"--steps", "2", "--export", "safetensors", "--export", "gguf"});
+  run[2] = path("wide-nvfp4");
+  const auto done = run_program(run);
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  const auto logits = [&](const std::string& model) {
+    return run_program({"generate", "--model", path(model), "--prompt", "Hello", "--max-tokens",
+                        "3", "--logits-hash"})
+        .out;
+  };
+  // Which has the weights in the inventory's order.
+  ASSERT_EQ(run_program({"convert", path("out"), path("copy")}).exit_code, 0);
+  for (const char* name : {"out-safetensors", "out.gguf"}) {
+    ASSERT_EQ(run_program({"convert", path(name), path("back"), "--force"}).exit_code, 0) << name;
+    EXPECT_TRUE(read_text_file(path("back/model.dat")) == read_text_file(path("copy/model.dat")));
+    EXPECT_EQ(logits("back"), logits("out"));
+  }
+  EXPECT_TRUE(read_text_file(path("copy/model.dat")) !=
+              read_text_file(path("wide-nvfp4/model.dat")));
+  // What is in the way is said before the work; so is what a format cannot hold.
+  run[6] = path("out2");
+  std::filesystem::rename(path("out.gguf"), path("out2.gguf"));
+  const auto exists = run_program(run);
+  EXPECT_EQ(exists.exit_code, 2);
+  EXPECT_THAT(exists.err, HasSubstr("out2.gguf: exists already"));
+  EXPECT_FALSE(std::filesystem::exists(path("out2.log.jsonl")));
+  const auto narrow = run_program(words("out3", {"--export", "gguf"}));
+  EXPECT_EQ(narrow.exit_code, 4);
+  EXPECT_THAT(narrow.err, HasSubstr("multiple of 64"));
+}
+
+// What the answers teach makes the held-out one less likely, sooner or later.
+TEST_F(TrainCommands, StopsEarlyAndWritesTheBestModel) {
+  write_text_file(path("held.jsonl"), R"({"messages": [{"role": "user", "content": "Hello"}, )"
+                                      R"({"role": "assistant", "content": "xyzzy plugh"}]})"
+                                      "\n");
+  const Words constant{"--lr", "0.01", "--schedule", "constant", "--warmup", "0"};
+  const auto early = [&](const std::string& out, const Words& more = {}) {
+    Words run = words(out, constant);
+    run.insert(run.end(), {"--steps", "60", "--eval-every", "2", "--eval-data", path("held.jsonl"),
+                           "--early-stop", "2", "--save-every", "2"});
+    run.insert(run.end(), more.begin(), more.end());
+    return run;
+  };
+  const auto done = run_program(early("out"));
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  const auto result = nlohmann::json::parse(done.out);
+  const auto best = result["best_step"].get<std::int64_t>();
+  EXPECT_EQ(result["steps"], best + 4);
+  EXPECT_LT(result["steps"], 60);
+  EXPECT_LT(result["best_held_out_loss"], result["held_out_loss"]);
+  EXPECT_FALSE(std::filesystem::exists(path("out.best")));
+  // The same as a run that ends there.
+  Words until = words("until", constant);
+  until.insert(until.end(), {"--steps", std::to_string(best)});
+  (void)hash_of(until);
+  const auto model = [&](const char* out) { return read_text_file(path(out) + "/model.dat"); };
+  EXPECT_TRUE(model("out") == model("until"));
+  // A run that goes on remembers the best so far, and what it has waited.
+  Program stopped(early("stopped"));
+  await(path("stopped.checkpoint.dat"));
+  stopped.send(SIGINT);
+  if (stopped.wait().exit_code == 130) {
+    (void)hash_of(early("stopped", {"--resume", path("stopped.checkpoint.dat")}));
+  }
+  EXPECT_TRUE(model("out") == model("stopped"));
+  const auto lost = run_program(early("out", {"--resume", path("out.checkpoint.dat"), "--force"}));
+  EXPECT_EQ(lost.exit_code, 2) << lost.err;
+  EXPECT_THAT(lost.err, HasSubstr("out.best: expected the best model so far"));
+}
+
+TEST_F(TrainCommands, ReportsCurvesMemoryAndSamples) {
+  write_text_file(path("text.txt"), std::string(40, 'a') + "<script>\n");
+  const Words watched{"--steps",         "4",
+                      "--eval-every",    "2",
+                      "--eval-data",     path("data.tsv"),
+                      "--sample-every",  "3",
+                      "--sample-prompt", "Hello</script>",
+                      "--tensorboard",   path("events"),
+                      "--report",        path("run.html")};
+  const auto done = run_program(words("out", watched));
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  const auto page = read_text_file(path("run.html"));
+  const std::string begin = R"(<script type="application/json" id="data">)";
+  const auto from = page.find(begin) + begin.size();
+  const auto data = page.substr(from, page.find("</script>", from) - from);
+  const auto json = nlohmann::json::parse(data);
+  ASSERT_EQ(json["steps"].size(), 4U);
+  EXPECT_EQ(json["steps"][3]["step"], 4);
+  ASSERT_EQ(json["held_out"].size(), 2U);
+  EXPECT_EQ(json["held_out"][1]["step"], 4);
+  EXPECT_GT(json["held_out"][0]["loss"], 0);
+  ASSERT_EQ(json["samples"].size(), 2U);  // after steps 3 and 4
+  EXPECT_EQ(json["samples"][0]["prompt"], "Hello</script>");
+  EXPECT_GT(json["planned_peak"], 0);
+  EXPECT_GT(json["memory"].size(), 3U);
+  // The answer is the one of the model that was written.
+  const auto answer = run_program({"generate", "--model", path("out"), "--prompt", "Hello</script>",
+                                   "--max-tokens", "64", "--temp", "0", "--json"});
+  ASSERT_EQ(answer.exit_code, 0) << answer.err;
+  EXPECT_EQ(json["samples"][1]["answer"],
+            replace_invalid_utf8(nlohmann::json::parse(answer.out)["text"].get<std::string>()));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(path("events")), {}), 1);
+
+  const auto refuse = [&](const Words& more, const char* sentence) {
+    const auto refused = run_program(words("next", more));
+    EXPECT_EQ(refused.exit_code, 2) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr(sentence));
+  };
+  refuse({"--sample-every", "2"}, "expected both");
+  refuse({"--early-stop", "2"}, "--early-stop: expected --eval-every");
+  refuse({"--eval-every", "2"}, "nothing is held out");
 }
 
 TEST_F(TrainCommands, GoesOnAfterKillAndInterruptAsIfNothingHadHappened) {

@@ -4,6 +4,7 @@
 
 #include "bytes.h"
 #include "qwen3fp4/formats/tensor_info.h"
+#include "qwen3fp4/kernels/fp4.h"
 
 namespace qf {
 namespace {
@@ -12,7 +13,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-const char* const kTypes[] = {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0", "Q6_K"};
+const char* const kTypes[] = {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0", "Q6_K", "NVFP4"};
 
 TEST(Gguf, DequantisesTheBitsThatThePythonPackageDoes) {
   const GgufFile file(kGoldenFormats / "types.gguf");
@@ -77,11 +78,83 @@ TEST(Gguf, RefusesByName) {
   EXPECT_THAT(refused(data), HasSubstr("do not fit"));
   data = whole;
   data.erase(data.end() - 32, data.end());  // more than the padding behind the last tensor
-  EXPECT_THAT(refused(data), AllOf(HasSubstr("w.Q6_K"), HasSubstr("do not lie")));
+  EXPECT_THAT(refused(data), AllOf(HasSubstr("w.NVFP4"), HasSubstr("do not lie")));
   const GgufFile file(kGoldenFormats / "types.gguf");
   std::vector<float> out(33);
   EXPECT_THAT(refusal([&] { file.read_f32(*file.find("w.Q4_0"), out); }),
               HasSubstr("whole blocks"));
+}
+
+TEST(GgufWriter, WritesWhatTheReaderReads) {
+  const Folder folder;
+  const auto path = folder.path() / "out.gguf";
+  const GgufWriter::Metadata metadata{{"general.architecture", std::string("qwen3")},
+                                      {"count", std::int64_t{4000000000}},
+                                      {"wide", std::uint64_t{1} << 63},
+                                      {"real", 0.5},
+                                      {"flag", true},
+                                      {"ints", std::vector<std::int64_t>{1, -2}},
+                                      {"reals", std::vector<double>{0.25, -8}},
+                                      {"texts", std::vector<std::string>{"", "é"}}};
+  const std::vector<GgufWriter::Tensor> tensors{
+      {"a", GgmlType::kF32, {3}}, {"b", GgmlType::kNvfp4, {2, 64}}, {"c", GgmlType::kBF16, {1, 1}}};
+  Bytes payload(12 + 72 + 2);
+  for (std::size_t i = 0; i < payload.size(); ++i) payload[i] = static_cast<std::byte>(i + 1);
+  {
+    GgufWriter out(path, metadata, tensors);
+    // Pieces need not end where tensors do.
+    out.append(std::span(payload).first(5));
+    out.append(std::span(payload).subspan(5, 80));
+    EXPECT_THROW(out.finish(), std::logic_error);
+    out.append(std::span(payload).subspan(85));
+    EXPECT_THROW(out.append(std::span(payload).first(1)), std::logic_error);
+    out.finish();
+  }
+  const GgufFile file(path);
+  EXPECT_EQ(file.metadata().size(), metadata.size());
+  EXPECT_EQ(file.integer("count"), 4000000000);
+  for (const auto& [key, value] : metadata) {
+    if (key == "count") continue;
+    EXPECT_EQ(file.metadata().at(key), value) << key;
+  }
+  ASSERT_EQ(file.tensors().size(), 3U);
+  std::size_t first = 0;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const GgufTensor& tensor = file.tensors()[i];
+    EXPECT_EQ(tensor.name, tensors[i].name);
+    EXPECT_EQ(tensor.type, tensors[i].type);
+    EXPECT_EQ(tensor.shape, tensors[i].shape);
+    EXPECT_EQ(tensor.offset % 32, 0);
+    Bytes found(static_cast<std::size_t>(tensor.bytes));
+    file.read_bytes(tensor, found);
+    EXPECT_TRUE(std::ranges::equal(found, std::span(payload).subspan(first, found.size())));
+    first += found.size();
+  }
+  EXPECT_EQ(first, payload.size());
+  EXPECT_THAT(refusal([&] {
+                (void)GgufWriter(path, {{"x", std::int64_t{-1}}}, {});
+              }),
+              HasSubstr("'x': expected an integer of 32 bits"));
+}
+
+TEST(GgufNvfp4, UnpacksIntoOurOrderAndBack) {
+  const GgufFile file(kGoldenFormats / "types.gguf");
+  const GgufTensor& tensor = *file.find("w.NVFP4");
+  Bytes blocks(static_cast<std::size_t>(tensor.bytes));
+  file.read_bytes(tensor, blocks);
+  std::vector<std::uint8_t> codes(3 * 512 / 2);
+  std::vector<std::uint8_t> scales(3 * 512 / 16);
+  unpack_ggml_nvfp4(blocks, codes.data(), scales.data());
+  // Element by element, by the formula of .dat files.
+  std::vector<float> values(3 * 512);
+  file.read_f32(tensor, values);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const unsigned code = codes[i / 2] >> (i % 2 == 0 ? 0 : 4) & 0xFU;
+    EXPECT_EQ(values[i], e2m1_to_float(code) * e4m3_to_float(scales[i / 16])) << i;
+  }
+  Bytes again(blocks.size());
+  pack_ggml_nvfp4(codes.data(), scales.data(), again);
+  EXPECT_EQ(again, blocks);
 }
 
 }  // namespace

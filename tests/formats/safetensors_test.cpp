@@ -130,5 +130,30 @@ TEST(Safetensors, ShardsHoldExactlyWhatTheIndexSays) {
   EXPECT_THAT(with_index("3"), HasSubstr("weight_map"));
 }
 
+TEST(SafetensorsWriter, StreamsPayloadsBehindAHeader) {
+  const Folder folder;
+  const auto path = folder.path() / "out.safetensors";
+  const std::vector<SafetensorsWriter::Tensor> tensors{{"b", DType::kU8, {3}},
+                                                       {"a", DType::kF8E4M3, {2, 2}}};
+  const Bytes payload = bytes({1, 2, 3, 4, 5, 6, 7});
+  {
+    SafetensorsWriter out(path, tensors, {{"format", "pt"}, {"x", "1.5"}});
+    out.append(std::span(payload).first(4));
+    EXPECT_THROW(out.finish(), std::logic_error);
+    out.append(std::span(payload).subspan(4));
+    out.finish();
+    EXPECT_THROW(out.append(payload), std::logic_error);
+  }
+  const SafetensorsFile file(path);
+  EXPECT_EQ(file.metadata().at("format"), "pt");
+  EXPECT_EQ(file.metadata().at("x"), "1.5");
+  ASSERT_EQ(file.entries().size(), 2U);
+  EXPECT_EQ(file.entries()[0].name, "b");
+  EXPECT_EQ(file.entries()[1].shape, (std::vector<std::int64_t>{2, 2}));
+  Bytes found(4);
+  file.read(file.entries()[1], found);
+  EXPECT_EQ(found, bytes({4, 5, 6, 7}));
+}
+
 }  // namespace
 }  // namespace qf

@@ -23,11 +23,11 @@ namespace {
 constexpr std::int64_t kHidden = 128;
 
 nlohmann::json config_json(const TinyModel& model) {
-  return {{"model_type", "qwen3"},
+  return {{"model_type", model.model_type},
           {"architectures", {"Qwen3ForCausalLM"}},
           {"vocab_size", model.vocab_size},
           {"hidden_size", kHidden},
-          {"intermediate_size", 96},
+          {"intermediate_size", model.intermediate_size},
           {"num_hidden_layers", 2},
           {"num_attention_heads", 4},
           {"num_key_value_heads", 2},

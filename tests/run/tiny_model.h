@@ -37,6 +37,8 @@ struct TinyModel {
   // The weights' file is cut by this many bytes.
   std::int64_t missing_bytes = 0;
   std::string generation_config = R"({"eos_token_id": [258, 256]})";
+  std::string model_type = "qwen3";
+  std::int64_t intermediate_size = 96;
 
   void write(const std::filesystem::path& folder) const;
 };

@@ -16,6 +16,9 @@ struct ExportOptions {
 // `papers`. Appears whole or not at all.
 void export_model(const ModelWeights& model, const std::filesystem::path& papers,
                   const std::filesystem::path& destination, const ExportOptions& options);
+// Makes `kept`, a folder that export_model() wrote beside `destination`, the one at `destination`.
+void adopt_export(const std::filesystem::path& kept, const std::filesystem::path& papers,
+                  const std::filesystem::path& destination, bool replace);
 // What export_model() would refuse about the destination (exit code 2), and whether a folder can be
 // made there, before a long run.
 void check_export(const std::filesystem::path& papers, const std::filesystem::path& destination,

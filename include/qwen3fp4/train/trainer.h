@@ -63,10 +63,18 @@ struct StepResult {
   double gradient_scale = 1;  // what clipping multiplied it with
 };
 
+// The best of the evaluations on held-out data so far.
+struct BestEvaluation {
+  std::int64_t step = 0;  // 0: none yet
+  double loss = 0;
+  std::int64_t waited = 0;  // evaluations since, none of them better
+};
+
 // Where a run stands, beside the weights' own states.
 struct TrainProgress {
   std::int64_t steps_done = 0;
   double last_norm = 0;
+  BestEvaluation best = {};
 };
 
 // Trains a model's weights. One step's memory: the inputs of all blocks, and the weights,
@@ -86,6 +94,8 @@ class Trainer {
   [[nodiscard]] const TrainSettings& settings() const { return settings_; }
   [[nodiscard]] const TrainProgress& progress() const { return progress_; }
   void resume(const TrainProgress& progress) { progress_ = progress; }
+  // Counts an evaluation after the last step; true when it is the best so far.
+  bool record_evaluation(double loss);
   [[nodiscard]] const ModelWeights& model() const { return model_; }
 
  private:
