@@ -54,7 +54,7 @@ struct AbCheckCommand {
   void run();
 
  private:
-  PathSpec path_a, path_b;  // --a and --b
+  PathSpec path_a_, path_b_;  // --a and --b
   void settle_paths();
   void list_faults() const;
   void check_scales() const;
@@ -185,10 +185,10 @@ AbProgress AbCheckCommand::show_progress() const {
 
 AbReport AbCheckCommand::compare(const LoadedModel& loaded) const {
   PathModels models(loaded, *this);
-  const AbSide side_a = models.a(path_a);
+  const AbSide side_a = models.a(path_a_);
   if (!b_file.empty()) return ab_check_file(side_a, b_file, check, show_progress());
 
-  AbSide side_b = models.b(path_b);
+  AbSide side_b = models.b(path_b_);
   std::optional<Injection> injection;
   if (!inject.empty()) {
     injection = parse_injection(inject, *side_b.model, check.seed);
@@ -201,23 +201,24 @@ AbReport AbCheckCommand::compare(const LoadedModel& loaded) const {
 
 // Inference as generate begins it, training as it computes by default on the same backend.
 void AbCheckCommand::settle_three_paths() {
-  if (!b_given) path_b.schedule = Schedule::kWhole;
+  if (!b_given) path_b_.schedule = Schedule::kWhole;
   if (!a_given) {
-    path_a = {.backend = path_b.backend, .dtype = default_compute(path_b.backend), .ste = Ste::kOn};
+    path_a_ = {
+        .backend = path_b_.backend, .dtype = default_compute(path_b_.backend), .ste = Ste::kOn};
   }
-  if (path_a.ste != Ste::kOn || path_b.trains()) {
+  if (path_a_.ste != Ste::kOn || path_b_.trains()) {
     fail(ExitCode::kUsage,
          "--three-path: expected --a with ste=on and --b without ste=, found {} and {}",
-         path_text(path_a), path_text(path_b));
+         path_text(path_a_), path_text(path_b_));
   }
 }
 
 // What can be refused before a model is loaded.
 void AbCheckCommand::settle_paths() {
-  path_a = parse_path(a, "--a");
-  path_b = parse_path(b, "--b");
+  path_a_ = parse_path(a, "--a");
+  path_b_ = parse_path(b, "--b");
   if (three_paths) return settle_three_paths();
-  const bool unquantised = path_a.ste == Ste::kOff || path_b.ste == Ste::kOff;
+  const bool unquantised = path_a_.ste == Ste::kOff || path_b_.ste == Ste::kOff;
   if (!master.empty() && !unquantised) {
     fail(ExitCode::kUsage, "--master: expected a path with ste=off, or --three-path, to use it");
   }
@@ -225,14 +226,14 @@ void AbCheckCommand::settle_paths() {
 
 void AbCheckCommand::compare_first_token(const LoadedModel& loaded) const {
   PathModels models(loaded, *this);
-  ThreePaths paths{.inference = models.b(path_b), .ste = models.a(path_a)};
+  ThreePaths paths{.inference = models.b(path_b_), .ste = models.a(path_a_)};
   std::string why_not;
   if (master.empty() && !first_packed_weight(loaded.model).empty()) {
     why_not =
         fmt::format("{} holds 4-bit weights only (--master with the model before it was quantised)",
                     model.folder);
   } else {
-    PathSpec without = path_a;
+    PathSpec without = path_a_;
     without.ste = Ste::kOff;
     paths.no_ste = models.a(without);
   }
