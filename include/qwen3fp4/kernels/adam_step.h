@@ -46,45 +46,74 @@ struct AdamRule {
 
 // ---- Adam ----
 
-QF_HD inline float ieee_sqrt(float value) {
+// The square root, rounded once, of a number from 2^-100 to 2^127. The device's is what
+// __fsqrt_rn() does for those, without the branch around the others.
+QF_HD inline float square_root(float value) {
 #if defined(__CUDA_ARCH__)
-  return __fsqrt_rn(value);
+  float inverse;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(value));
+  const float root = __fmul_rn(value, inverse);
+  return __fmaf_rn(__fmaf_rn(-root, root, value), __fmul_rn(inverse, 0.5F), root);
 #else
   return __builtin_sqrtf(value);
+#endif
+}
+// 1 / value, rounded once, of a number from 2^-125 to 2^125. The device's is what __frcp_rn() does
+// for those, without the branch around the others.
+QF_HD inline float reciprocal(float value) {
+#if defined(__CUDA_ARCH__)
+  float near;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(near) : "f"(value));
+  return __fmaf_rn(near, __fmaf_rn(-value, near, 1.0F), near);
+#else
+  return 1.0F / value;
 #endif
 }
 // b where a is NaN.
 QF_HD constexpr float smaller(float a, float b) { return a < b ? a : b; }
 QF_HD constexpr float larger(float a, float b) { return a > b ? a : b; }
-// To [0, 1]; NaN becomes 0.
-QF_HD constexpr float saturated(float a) {
-#if defined(__CUDA_ARCH__)
-  if (!__builtin_is_constant_evaluated()) return __saturatef(a);
-#endif
-  return smaller(larger(a, 0.0F), 1.0F);
-}
 
-QF_HD constexpr float next_first_moment(const AdamRule& rule, float m, float gradient) {
-  return rounded_sum(rounded_product(rule.beta1, m), rounded_product(rule.rest1, gradient));
+// What a unit of gradient adds to m, and a unit of the scaled gradient to sqrt(v) when it is alone.
+QF_HD inline float first_share(const AdamRule& rule) {
+  return rounded_product(rule.rest1, rule.gradient_scale);
 }
-QF_HD constexpr float next_second_moment(const AdamRule& rule, float v, float gradient) {
-  return rounded_sum(rounded_product(rule.beta2, v),
-                     rounded_product(rule.rest2, rounded_product(gradient, gradient)));
+QF_HD inline float second_share(const AdamRule& rule) {
+  return rounded_product(square_root(rule.rest2), rule.gradient_scale);
 }
-// What the step subtracts from a weight, weight decay aside.
-QF_HD constexpr float adam_change(const AdamRule& rule, float m, float root_v) {
-  const float denominator =
-      rounded_sum(rounded_product(root_v, rule.root_correction), rule.epsilon);
-  return rounded_product(rule.step_size, m / denominator);
+// `kept` is beta1 m or beta2 v; the gradient is not scaled yet.
+QF_HD constexpr float next_first_moment(float kept, float share, float gradient) {
+  return rounded_sum(kept, rounded_product(share, gradient));
+}
+QF_HD constexpr float next_second_moment(float kept, float share, float gradient) {
+  const float g = rounded_product(share, gradient);
+  return rounded_sum(kept, rounded_product(g, g));
+}
+// Added to v under the root, so that the root and what is divided by it stay in ranges where the
+// device needs no branches; its root is 1e-12.
+inline constexpr float kLeastSecondMoment = 0x1p-80F;
+// Of a v that is not finite: NaN.
+QF_HD inline float root_of_second(float v) {
+  const float least = rounded_sum(v, kLeastSecondMoment);
+#if defined(__CUDA_ARCH__)
+  return square_root(least);
+#else
+  return rounded_sum(square_root(least), rounded_sum(v, -v));
+#endif
+}
+// What a step at a rate of 1 subtracts from a weight, weight decay aside.
+QF_HD inline float adam_direction(const AdamRule& rule, float m, float root_v) {
+  return rounded_product(
+      m, reciprocal(rounded_sum(rounded_product(root_v, rule.root_correction), rule.epsilon)));
 }
 // 1 / S; 0 for a block whose scale is 0: its weights are 0 at any position, so they stay there.
 QF_HD constexpr float inverse_scale(float scale) { return scale != 0.0F ? 1.0F / scale : 0.0F; }
 QF_HD constexpr float inverse_scale(std::uint8_t scale_e4m3, float global_scale) {
   return inverse_scale(rounded_product(e4m3_to_float(scale_e4m3), global_scale));
 }
-QF_HD constexpr float moved_position(const AdamRule& rule, float y, float change, float inverse) {
-  const float decayed = rounded_sum(y, -rounded_product(rule.decay, y));
-  return rounded_sum(decayed, -rounded_product(change, inverse));
+// `rate` is the step size in positions: of the rule, times 1 / S.
+QF_HD constexpr float moved_position(const AdamRule& rule, float y, float direction, float rate) {
+  return rounded_sum(
+      y, -rounded_sum(rounded_product(rule.decay, y), rounded_product(direction, rate)));
 }
 
 // ---- Random numbers ----
@@ -95,14 +124,26 @@ QF_HD constexpr PhiloxWords quad_counter(const AdamRule& rule, std::int64_t quad
   return {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32U), rule.tensor,
           rule.step};
 }
-// What an element draws: 16 bits each for m and v and kBits for the position, of one word. The bits
-// that two of them share are the high ones of one and the low ones of the other.
-template <int kBits>
-QF_HD constexpr std::uint32_t position_draw(std::uint32_t word) {
-  return word >> (32U - kBits);
+// What an element draws. Of its quad's four words, in a ring, m takes the one of its own place, v
+// the next and the position the one after, so that the three know nothing of each other; neighbours
+// share bits.
+inline constexpr int kDrawBits = 22;
+QF_HD constexpr std::uint32_t first_draw(std::uint32_t word) { return word >> (32 - kDrawBits); }
+// Bits that with the highest kBits bits of a word below bit kTop are 1 and a share of 2^(kTop -
+// 23), in the middle of what these bits leave open.
+template <int kTop, int kBits>
+struct ShareBits {
+  static constexpr std::uint32_t kDrawn = (1U << kTop) - (1U << (kTop - kBits));
+  static constexpr std::uint32_t kOthers = 0x3F800000U | 1U << (kTop - kBits - 1);
+};
+template <int kTop, int kBits>
+QF_HD constexpr float one_and_share(std::uint32_t word) {
+  using Bits = ShareBits<kTop, kBits>;
+  return float_from_bits((word & Bits::kDrawn) | Bits::kOthers);
 }
-QF_HD constexpr std::uint32_t first_draw(std::uint32_t word) { return word & 0xFFFFU; }
-QF_HD constexpr std::uint32_t second_draw(std::uint32_t word) { return word >> 8U & 0xFFFFU; }
+static_assert(one_and_share<23, 1>(0) == 1.25F && one_and_share<23, 1>(~0U) == 1.75F &&
+                  one_and_share<22, 1>(~0U) == 1.375F,
+              "in the middle of its part");
 
 // `value` in [0, 2^(23 - kBits)], to one of the two integers beside it, so that the mean over all
 // draws of kBits bits is `value` to 2^-(kBits + 1). The sum rounds to multiples of 2^-kBits, for
@@ -166,22 +207,29 @@ QF_HD constexpr float position_value(const Position& p) {
       rounded_sum(cell_low(code), rounded_product(static_cast<float>(p.residual), step));
   return with_sign_of_code(m, p.code);
 }
-// Bits of the draw that leave room for the residual.
+// Bits of the draw that leave room for the residual: their sum is exact for a whole one.
 template <std::int32_t kLevels>
-inline constexpr int kPositionDrawBits = kLevels == 4096 ? 11 : 15;
+inline constexpr int kPositionDrawBits = kLevels == 4096 ? 10 : 14;
+template <std::int32_t kLevels>
+using PositionShare = ShareBits<23, kPositionDrawBits<kLevels>>;
+template <std::int32_t kLevels>
+QF_HD constexpr float position_share(std::uint32_t word) {
+  return one_and_share<23, kPositionDrawBits<kLevels>>(word);
+}
 // The last position: what lies outside of the outermost cell becomes it, and so does NaN.
 template <std::int32_t kLevels>
 inline constexpr float kLastPosition = kOutermostEdge - 2.0F / kLevels;
 
-// Up with the probability that keeps the mean: residual kLevels is the next cell's 0.
+// Down to a whole step from `share`, in (1, 2), less 1 of one above: up with the probability that
+// keeps the mean. Residual kLevels is the next cell's 0.
 template <std::int32_t kLevels>
-QF_HD constexpr Position round_position(float y, std::uint32_t draw) {
+QF_HD constexpr Position round_position(float y, float share) {
   const float m = smaller(magnitude(y), kLastPosition<kLevels>);
   const std::int32_t code = cell_code(m);
   const float per_width = cell_per_width(code);
   const float steps =
       rounded_product(rounded_sum(m, -cell_low(code)), rounded_product(per_width, float{kLevels}));
-  const std::int32_t residual = draw_integer<kPositionDrawBits<kLevels>>(steps, draw);
+  const auto residual = static_cast<std::int32_t>(rounded_sum(steps, share)) - 1;
   return {(code + residual / kLevels) | sign_code(y), residual % kLevels};
 }
 
@@ -191,18 +239,18 @@ QF_HD constexpr float e2m1_value(std::int32_t code) {
   return with_sign_of_code(m, code);
 }
 // The E2M1 code of `value`, rounded to one of its two neighbours so that the mean is kept; what is
-// beyond +-6 becomes +-6, and so does NaN. E2M1 has one bit of a float's mantissa, so the draw is
-// added below that bit; numbers under 1 have the steps of those from 1 to 2.
+// beyond +-6 becomes +-6, and so does NaN. E2M1 has one bit of a float's mantissa, so the draw, of
+// 22 bits, is added below that bit; numbers under 1 have the steps of those from 1 to 2.
 QF_HD constexpr std::int32_t draw_e2m1(float value, std::uint32_t draw) {
   const float m = smaller(magnitude(value), kE2M1Max);
   const bool below_one = m < 1.0F;
   const float from_one = rounded_sum(m, below_one ? 1.0F : 0.0F);
-  const std::uint32_t bits = (float_bits(from_one) + (draw << 6U) + 32U) >> 22U;
+  const std::uint32_t bits = (float_bits(from_one) + draw) >> 22U;
   return static_cast<std::int32_t>(bits - (below_one ? 0xFEU : 0xFCU)) | sign_code(value);
 }
-static_assert(draw_e2m1(6.0F, 0xFFFF) == 7 && draw_e2m1(0.0F, 0xFFFF) == 0 &&
-                  draw_e2m1(0.25F, 0x7FFF) == 0 && draw_e2m1(0.25F, 0x8000) == 1 &&
-                  draw_e2m1(-5.0F, 0x7FFF) == 14 && draw_e2m1(-5.0F, 0x8000) == 15,
+static_assert(draw_e2m1(6.0F, 0x3FFFFF) == 7 && draw_e2m1(0.0F, 0x3FFFFF) == 0 &&
+                  draw_e2m1(0.25F, 0x1FFFFF) == 0 && draw_e2m1(0.25F, 0x200000) == 1 &&
+                  draw_e2m1(-5.0F, 0x1FFFFF) == 14 && draw_e2m1(-5.0F, 0x200000) == 15,
               "values stay; half way: half of the draws");
 static_assert(e2m1_value(5) == e2m1_to_float(5) && e2m1_value(15) == -6.0F, "the same values");
 
@@ -219,18 +267,27 @@ struct GroupScale {
   float scale;    // stored
   float inverse;  // value * inverse is what gets rounded; 0 for a group of zeros
 };
-QF_HD constexpr GroupScale first_moment_scale(float largest, float largest_code) {
+// m is below 2^90 where v is finite.
+QF_HD inline GroupScale first_moment_scale(float largest, float largest_code) {
   if (!(largest >= kLeastMoment)) return {0.0F, 0.0F};
-  return {rounded_product(largest, 1.0F / largest_code), largest_code / largest};
+  // Short of the largest code by more than three roundings: no value times it is beyond.
+  const float just_below = rounded_product(largest_code, 1.0F - 0x1p-21F);
+  return {rounded_product(largest, 1.0F / largest_code),
+          rounded_product(just_below, reciprocal(largest))};
+}
+// What of a stored m stays: times its code's value (and in kDefault and kExact the power of v's).
+QF_HD constexpr float kept_first_scale(const AdamRule& rule, float scale) {
+  return rounded_product(rule.beta1, scale);
 }
 inline constexpr float kInt8Max = 127.0F;
 // Of the lowest 8 bits, with their sign.
 QF_HD constexpr float int8_value(std::int32_t code) {
   return static_cast<float>(static_cast<std::int8_t>(code));
 }
-// A signed 8-bit code.
+// A signed 8-bit code, by a draw of 22 bits.
 QF_HD constexpr std::int32_t draw_int8(float value, std::uint32_t draw) {
-  const std::int32_t code = draw_integer<16>(smaller(magnitude(value), kInt8Max), draw);
+  const std::int32_t code =
+      draw_integer<16>(smaller(magnitude(value), kInt8Max), draw >> (kDrawBits - 16));
   const std::int32_t negative = sign_code(value) >> 3;
   return (code ^ -negative) + negative;
 }
@@ -243,7 +300,7 @@ struct Geometric;
 // Ratio 1.5: from the largest down to 1 / 438 of it. All powers are exact.
 template <>
 struct Geometric<4> {
-  static constexpr float kPerGap = 2.0F;  // 1 / (ratio - 1)
+  static constexpr float kGap = 0.5F;  // ratio - 1
   // ratio^(2^bit)
   QF_HD static constexpr float factor(int bit) {
     return bit == 0 ? 1.5F : (bit == 1 ? 2.25F : (bit == 2 ? 5.0625F : 25.62890625F));
@@ -252,7 +309,7 @@ struct Geometric<4> {
 // Ratio 2^(1/16): from the largest down to 1 / 62757 of it.
 template <>
 struct Geometric<8> {
-  static constexpr float kPerGap = 22.5867307F;
+  static constexpr float kGap = 0.0442737824F;
   QF_HD static constexpr float factor(int bit) {
     return bit == 0   ? 1.04427378F
            : bit == 1 ? 1.09050773F
@@ -285,34 +342,41 @@ template <int kBits>
 inline constexpr float kGeometricRange = geometric_power<kBits>(kLastGeometric<kBits>);
 
 template <int kBits>
-QF_HD constexpr GroupScale second_moment_scale(float largest_root) {
+QF_HD inline GroupScale second_moment_scale(float largest_root) {
   if (!(largest_root >= kLeastMoment)) return {0.0F, 0.0F};
-  return {largest_root, kGeometricRange<kBits> / largest_root};
+  return {largest_root, rounded_product(kGeometricRange<kBits>, reciprocal(largest_root))};
 }
 // sqrt(v) = base * ratio^code
 template <int kBits>
 QF_HD constexpr float geometric_base(float scale) {
   return rounded_product(scale, 1.0F / kGeometricRange<kBits>);
 }
-// sqrt(v) by the base, within the codes' range; not NaN.
-template <int kBits>
-QF_HD constexpr float geometric_ratios(float ratios) {
-  return smaller(larger(ratios, 1.0F), kGeometricRange<kBits>);
+// What of a stored v stays: times the square of the power of its code.
+QF_HD constexpr float kept_second_scale(const AdamRule& rule, float base) {
+  return rounded_product(rule.beta2, rounded_product(base, base));
 }
-// One up from `code`, the last one whose power is at most `ratios`, or not.
+// What a number in units of the last power below it is compared with: in (1, ratio).
+inline constexpr int kSecondDrawBits = 17;
+using SecondShare = ShareBits<22, kSecondDrawBits>;
 template <int kBits>
-QF_HD constexpr std::int32_t draw_above(std::int32_t code, float inverse, float ratios,
-                                        std::uint32_t draw) {
-  const float over = rounded_sum(rounded_product(ratios, inverse), -1.0F);
-  const float share = rounded_product(over, Geometric<kBits>::kPerGap);
-  const std::int32_t up = draw_integer<16>(saturated(share), draw);
+QF_HD constexpr float second_threshold(std::uint32_t word) {
+  const float in_half = one_and_share<22, kSecondDrawBits>(word);
+  if (kBits == 4) return in_half;
+  return rounded_sum(rounded_product(rounded_sum(in_half, -1.0F), 2.0F * Geometric<kBits>::kGap),
+                     1.0F);
+}
+// One up from `code`, the last one whose power is at most `x`, or not.
+template <int kBits>
+QF_HD constexpr std::int32_t draw_above(std::int32_t code, float inverse, float x,
+                                        float threshold) {
+  const auto up = static_cast<std::int32_t>(rounded_product(x, inverse) > threshold);
   return code + (up & static_cast<std::int32_t>(code < kLastGeometric<kBits>));
 }
 // The code of base * `ratios`, rounded so that the mean of sqrt(v) is kept; below the first code:
 // that one.
 template <int kBits>
-QF_HD constexpr std::int32_t draw_geometric(float ratios, std::uint32_t draw) {
-  const float x = geometric_ratios<kBits>(ratios);
+QF_HD constexpr std::int32_t draw_geometric(float ratios, float threshold) {
+  const float x = larger(ratios, 1.0F);
   std::int32_t code = 0;
   float power = 1.0F;
   float inverse = 1.0F;
@@ -323,7 +387,7 @@ QF_HD constexpr std::int32_t draw_geometric(float ratios, std::uint32_t draw) {
     inverse = rounded_product(inverse, above ? 1.0F / Geometric<kBits>::factor(bit) : 1.0F);
     code += above ? 1 << bit : 0;
   }
-  return draw_above<kBits>(code, inverse, x, draw);
+  return draw_above<kBits>(code, inverse, x, threshold);
 }
 
 // ---- v of kMin: v_rows[row] * v_columns[col] ----
@@ -331,10 +395,13 @@ QF_HD constexpr std::int32_t draw_geometric(float ratios, std::uint32_t draw) {
 // Sums over rows are those of tiles of so many rows, added in order: the cuts into chunks of rows
 // do not matter, and the device has enough tiles to work on at a time.
 inline constexpr std::int64_t kColumnTileRows = 64;
-// Lanes over which sums along a row or over all columns are spread: lane l of a row has elements
-// 4 l .. 4 l + 3 of each group, lane l of the columns has l, l + 32, ...; the lanes are added as l
-// and l + 16, then + 8, + 4, + 2, + 1.
+// Lanes over which sums along a row or over all columns are spread: lane l < 16 of a row has
+// elements 8 l .. 8 l + 7 of each even group and lane l + 16 those of each odd one, lane l of the
+// columns has l, l + 32, ...; the lanes are added as l and l + 16, then + 8, + 4, + 2, + 1.
 inline constexpr int kSumLanes = 32;
+QF_HD constexpr int sum_lane(std::int64_t group, int of_group) {
+  return static_cast<int>(group % 2) * (kSumLanes / 2) + of_group / 8;
+}
 
 QF_HD constexpr float added_square(float sum, float gradient) {
   return rounded_sum(sum, rounded_product(gradient, gradient));
@@ -358,12 +425,14 @@ QF_HD constexpr float column_ratio(float mean, float sum_of_means, std::int64_t 
 
 // ---- Dense weights ----
 
-QF_HD inline void dense_step(const AdamRule& rule, float gradient, float& value, float& m,
-                             float& v) {
-  const float g = rounded_product(rule.gradient_scale, gradient);
-  m = next_first_moment(rule, m, g);
-  v = next_second_moment(rule, v, g);
-  value = moved_position(rule, value, adam_change(rule, m, ieee_sqrt(v)), 1.0F);
+struct DenseFactors {
+  float first, second;  // first_share(), second_share()
+};
+QF_HD inline void dense_step(const AdamRule& rule, const DenseFactors& shares, float gradient,
+                             float& value, float& m, float& v) {
+  m = next_first_moment(rounded_product(rule.beta1, m), shares.first, gradient);
+  v = next_second_moment(rounded_product(rule.beta2, v), shares.second, gradient);
+  value = moved_position(rule, value, adam_direction(rule, m, root_of_second(v)), rule.step_size);
 }
 
 }  // namespace qf

@@ -51,8 +51,13 @@ QF_INLINE float largest_magnitude(const Floats& values, int count) {
   return float_from_bits(static_cast<std::uint32_t>(largest));
 }
 
+// Of each element.
+struct Draws {
+  Words first, second, position;
+};
+
 // Round by round over all quads, so that each round is a loop of vectors.
-QF_INLINE void draw_words(const AdamRule& rule, const Place& at, Words& words) {
+QF_INLINE void draw_words(const AdamRule& rule, const Place& at, Draws& draws) {
   std::uint32_t a[kQuads], b[kQuads], c[kQuads], d[kQuads];
   for (int q = 0; q < kQuads; ++q) {
     const PhiloxWords counter = quad_counter(rule, at.element / 4 + q);
@@ -72,12 +77,18 @@ QF_INLINE void draw_words(const AdamRule& rule, const Place& at, Words& words) {
     }
     key = next_philox_key(key);
   }
-  for (int q = 0; q < kQuads; ++q) {
-    words[4 * q] = a[q];
-    words[4 * q + 1] = b[q];
-    words[4 * q + 2] = c[q];
-    words[4 * q + 3] = d[q];
-  }
+  const auto interleave = [](const auto& w, const auto& x, const auto& y, const auto& z,
+                             Words& words) {
+    for (int q = 0; q < kQuads; ++q) {
+      words[4 * q] = w[q];
+      words[4 * q + 1] = x[q];
+      words[4 * q + 2] = y[q];
+      words[4 * q + 3] = z[q];
+    }
+  };
+  interleave(a, b, c, d, draws.first);
+  interleave(b, c, d, a, draws.second);
+  interleave(c, d, a, b, draws.position);
 }
 
 template <AdamProfile kProfile>
@@ -111,10 +122,13 @@ QF_INLINE void store_codes(const Codes& codes, const Place& at, std::uint8_t* to
 template <AdamProfile kProfile>
 QF_INLINE void next_moments(const AdamRule& rule, const AdamWeight& w, const Place& at,
                             const Floats& gradient, Floats& m, Floats& v) {
+  const float first = first_share(rule);
+  const float second = second_share(rule);
   if constexpr (kProfile == AdamProfile::kFp32) {
     for (int i = 0; i < at.count; ++i) {
-      m[i] = next_first_moment(rule, w.m[at.element + i], gradient[i]);
-      v[i] = next_second_moment(rule, w.v[at.element + i], gradient[i]);
+      const std::int64_t element = at.element + i;
+      m[i] = next_first_moment(rounded_product(rule.beta1, w.m[element]), first, gradient[i]);
+      v[i] = next_second_moment(rounded_product(rule.beta2, w.v[element]), second, gradient[i]);
     }
     return;
   }
@@ -123,49 +137,50 @@ QF_INLINE void next_moments(const AdamRule& rule, const AdamWeight& w, const Pla
   if constexpr (kHasSecondCodes<kProfile>) {
     constexpr int kBits = kSecondBits<kProfile>;
     load_codes<kProfile>(w.v_codes, at, codes);
-    const float base = geometric_base<kBits>(w.v_scales[at.group]);
+    const float kept = kept_second_scale(rule, geometric_base<kBits>(w.v_scales[at.group]));
     for (int i = 0; i < at.count; ++i) {
       power[i] = geometric_power<kBits>(codes[i]);
-      const float root = rounded_product(power[i], base);
-      v[i] = next_second_moment(rule, rounded_product(root, root), gradient[i]);
+      const float square = rounded_product(power[i], power[i]);
+      v[i] = next_second_moment(rounded_product(square, kept), second, gradient[i]);
     }
   } else {
     const float* const columns = w.v_columns + (at.element - at.row * w.cols);
+    const float kept = rounded_product(rule.beta2, w.v_rows[at.row]);
     for (int i = 0; i < at.count; ++i) {
-      v[i] = next_second_moment(rule, rounded_product(w.v_rows[at.row], columns[i]), gradient[i]);
+      v[i] = next_second_moment(rounded_product(kept, columns[i]), second, gradient[i]);
     }
   }
   load_codes<kProfile>(w.m_codes, at, codes);
-  const float scale = w.m_scales[at.group];
+  const float kept = kept_first_scale(rule, w.m_scales[at.group]);
   for (int i = 0; i < at.count; ++i) {
-    float old = kProfile == AdamProfile::kExact ? int8_value(codes[i]) : e2m1_value(codes[i]);
-    old = rounded_product(old, scale);
-    if constexpr (kHasSecondCodes<kProfile>) old = rounded_product(old, power[i]);
-    m[i] = next_first_moment(rule, old, gradient[i]);
+    float value = kProfile == AdamProfile::kExact ? int8_value(codes[i]) : e2m1_value(codes[i]);
+    if constexpr (kHasSecondCodes<kProfile>) value = rounded_product(value, power[i]);
+    m[i] = next_first_moment(rounded_product(value, kept), first, gradient[i]);
   }
 }
 
-// Moves a group's positions by `change` (in units of the weight) and rounds them.
+// Moves a group's positions against `direction` and rounds them.
 template <AdamProfile kProfile>
 QF_INLINE void move(const AdamRule& rule, const AdamWeight& w, const Place& at,
-                    const Floats& change, const Words& words) {
+                    const Floats& direction, const Words& words) {
   Codes codes;
   unpack_nibbles(w.codes + at.element / 2, at.count, codes);
-  Floats inverse;
+  Floats rate;
   for (int i = 0; i < at.count; i += kBlock) {
     const float block = inverse_scale(w.scales_e4m3[(at.element + i) / kBlock], w.global_scale);
-    for (int j = 0; j < kBlock; ++j) inverse[i + j] = block;
+    const float of_block = rounded_product(rule.step_size, block);
+    for (int j = 0; j < kBlock; ++j) rate[i + j] = of_block;
   }
   if constexpr (kProfile == AdamProfile::kFp32) {
     for (int i = 0; i < at.count; ++i) {
       float& y = w.position[at.element + i];
-      y = moved_position(rule, y, change[i], inverse[i]);
+      y = moved_position(rule, y, direction[i], rate[i]);
       codes[i] = cell_code(magnitude(y)) | sign_code(y);
     }
   } else if constexpr (kProfile == AdamProfile::kMin) {
     for (int i = 0; i < at.count; ++i) {
-      const float y = moved_position(rule, e2m1_value(codes[i]), change[i], inverse[i]);
-      codes[i] = draw_e2m1(y, position_draw<16>(words[i]));
+      const float y = moved_position(rule, e2m1_value(codes[i]), direction[i], rate[i]);
+      codes[i] = draw_e2m1(y, first_draw(words[i]));
     }
   } else {
     constexpr std::int32_t kLevels = kProfile == AdamProfile::kExact ? 4096 : 256;
@@ -180,9 +195,8 @@ QF_INLINE void move(const AdamRule& rule, const AdamWeight& w, const Place& at,
     for (int i = 0; i < at.count; ++i) residual[i] |= low[i];
     for (int i = 0; i < at.count; ++i) {
       const float y = moved_position(rule, position_value<kLevels>({codes[i], residual[i]}),
-                                     change[i], inverse[i]);
-      const Position moved =
-          round_position<kLevels>(y, position_draw<kPositionDrawBits<kLevels>>(words[i]));
+                                     direction[i], rate[i]);
+      const Position moved = round_position<kLevels>(y, position_share<kLevels>(words[i]));
       codes[i] = moved.code;
       residual[i] = moved.residual;
     }
@@ -204,8 +218,8 @@ QF_INLINE void store_second_moments(const AdamWeight& w, const Place& at, const 
   w.v_scales[at.group] = group.scale;
   Codes codes;
   for (int i = 0; i < at.count; ++i) {
-    codes[i] =
-        draw_geometric<kBits>(rounded_product(root[i], group.inverse), second_draw(words[i]));
+    codes[i] = draw_geometric<kBits>(rounded_product(root[i], group.inverse),
+                                     second_threshold<kBits>(words[i]));
   }
   for (int i = 0; i < at.count; ++i) {
     m[i] = rounded_product(m[i], geometric_inverse<kBits>(codes[i]));
@@ -232,21 +246,21 @@ QF_INLINE void store_first_moments(const AdamWeight& w, const Place& at, const F
 template <AdamProfile kProfile>
 QF_INLINE void step_group(const AdamRule& rule, const AdamWeight& w, const Place& at,
                           const Floats& gradient) {
-  Floats m, v, root, change;
+  Floats m, v, root, direction;
   next_moments<kProfile>(rule, w, at, gradient, m, v);
-  for (int i = 0; i < at.count; ++i) root[i] = ieee_sqrt(v[i]);
-  for (int i = 0; i < at.count; ++i) change[i] = adam_change(rule, m[i], root[i]);
-  Words words;
-  if constexpr (kProfile != AdamProfile::kFp32) draw_words(rule, at, words);
-  move<kProfile>(rule, w, at, change, words);
+  for (int i = 0; i < at.count; ++i) root[i] = root_of_second(v[i]);
+  for (int i = 0; i < at.count; ++i) direction[i] = adam_direction(rule, m[i], root[i]);
+  Draws draws;
+  if constexpr (kProfile != AdamProfile::kFp32) draw_words(rule, at, draws);
+  move<kProfile>(rule, w, at, direction, draws.position);
   if constexpr (kProfile == AdamProfile::kFp32) {
     std::copy_n(m, at.count, w.m + at.element);
     std::copy_n(v, at.count, w.v + at.element);
   } else {
     if constexpr (kHasSecondCodes<kProfile>) {
-      store_second_moments<kProfile>(w, at, root, words, m);
+      store_second_moments<kProfile>(w, at, root, draws.second, m);
     }
-    store_first_moments<kProfile>(w, at, m, words);
+    store_first_moments<kProfile>(w, at, m, draws.first);
   }
 }
 
@@ -262,13 +276,12 @@ QF_INLINE void step_rows(const AdamRule& rule, const AdamWeight& w, const Gradie
                      static_cast<int>(std::min(kMomentGroup, w.cols - col))};
       const T* const values = in.values + i * w.cols + col;
       Floats gradient;
-      for (int j = 0; j < at.count; ++j) {
-        gradient[j] = rounded_product(rule.gradient_scale, to_float(values[j]));
-      }
+      for (int j = 0; j < at.count; ++j) gradient[j] = to_float(values[j]);
       step_group<kProfile>(rule, w, at, gradient);
       if constexpr (kProfile == AdamProfile::kMin) {
         for (int j = 0; j < at.count; ++j) {
-          squares[j / 4] = added_square(squares[j / 4], gradient[j]);
+          float& sum = squares[sum_lane(group, j)];
+          sum = added_square(sum, rounded_product(rule.gradient_scale, gradient[j]));
         }
       }
     }

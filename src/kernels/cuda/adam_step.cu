@@ -2,11 +2,11 @@
 #include <climits>
 
 #include "adam_tables.cuh"
-#include "e4m3_pair.cuh"
 #include "qwen3fp4/kernels/cuda/adam_step.h"
 
-// A warp a group of 128 elements, a lane four of them. kMin sums along rows, so there a warp takes
-// the groups of a row one after the other.
+// Half a warp a group of 128 elements, a lane eight of them: what a lane does once, addresses and
+// scales, costs as much as one or two elements. kMin sums along rows, so there a warp takes the
+// groups of a row two after two.
 namespace qf::cuda {
 namespace {
 
@@ -14,82 +14,87 @@ constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 
-using Four = float[4];
-using FourCodes = std::int32_t[4];
+constexpr int kEach = 8;
+constexpr int kGroupLanes = static_cast<int>(kMomentGroup) / kEach;
+constexpr int kGroupsOfWarp = 32 / kGroupLanes;
 
-// Where a lane's four elements are.
+using Eight = float[kEach];
+using EightCodes = std::int32_t[kEach];
+
+// Where a lane's eight elements are.
 struct Place {
   std::int64_t row;
-  std::int64_t element;  // of the whole weight: row * cols + column
-  std::int64_t group;    // of the whole weight
+  std::uint32_t eight;  // of the whole weight: element / 8
+  std::uint32_t group;  // of the whole weight
   int col;
 };
 
-__device__ void load(const float* from, Four& to) {
-  const float4 four = *reinterpret_cast<const float4*>(from);
-  to[0] = four.x;
-  to[1] = four.y;
-  to[2] = four.z;
-  to[3] = four.w;
+__device__ bool in_upper_half() { return (threadIdx.x & kGroupLanes) != 0; }
+
+__device__ void load(const float* from, std::uint32_t eight, Eight& to) {
+  const auto* const four = reinterpret_cast<const float4*>(from) + std::size_t{eight} * 2;
+  const float4 a = four[0];
+  const float4 b = four[1];
+  const Eight all = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+  for (int i = 0; i < kEach; ++i) to[i] = all[i];
 }
-__device__ void load(const std::uint16_t* from, Four& to) {
-  const uint2 bits = *reinterpret_cast<const uint2*>(from);
-  to[0] = float_from_bits(bits.x << 16U);
-  to[1] = float_from_bits(bits.x & 0xFFFF0000U);
-  to[2] = float_from_bits(bits.y << 16U);
-  to[3] = float_from_bits(bits.y & 0xFFFF0000U);
+__device__ void load(const std::uint16_t* from, std::uint32_t eight, Eight& to) {
+  const uint4 bits = reinterpret_cast<const uint4*>(from)[eight];
+  const unsigned pairs[] = {bits.x, bits.y, bits.z, bits.w};
+  for (int i = 0; i < kEach / 2; ++i) {
+    to[2 * i] = float_from_bits(pairs[i] << 16U);
+    to[2 * i + 1] = float_from_bits(pairs[i] & 0xFFFF0000U);
+  }
 }
-__device__ void store(const Four& from, float* to) {
-  *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+__device__ void store(const Eight& from, float* to, std::uint32_t eight) {
+  auto* const four = reinterpret_cast<float4*>(to) + std::size_t{eight} * 2;
+  four[0] = make_float4(from[0], from[1], from[2], from[3]);
+  four[1] = make_float4(from[4], from[5], from[6], from[7]);
 }
-__device__ void load_nibbles(const std::uint8_t* codes, std::int64_t element, FourCodes& to) {
-  const unsigned word = *reinterpret_cast<const std::uint16_t*>(codes + element / 2);
-  for (unsigned i = 0; i < 4; ++i) to[i] = static_cast<std::int32_t>(word >> (4 * i) & 0xFU);
+// Eight codes of four bits.
+__device__ unsigned load_word(const std::uint8_t* codes, std::uint32_t eight) {
+  return reinterpret_cast<const unsigned*>(codes)[eight];
 }
-__device__ void store_nibbles(const FourCodes& from, std::uint8_t* codes, std::int64_t element) {
+__device__ void store_word(unsigned word, std::uint8_t* codes, std::uint32_t eight) {
+  reinterpret_cast<unsigned*>(codes)[eight] = word;
+}
+__device__ unsigned packed(const EightCodes& codes) {
   unsigned word = 0;
-  for (unsigned i = 0; i < 4; ++i) word |= (static_cast<unsigned>(from[i]) & 0xFU) << (4 * i);
-  *reinterpret_cast<std::uint16_t*>(codes + element / 2) = static_cast<std::uint16_t>(word);
+  for (unsigned i = 0; i < kEach; ++i) word |= (static_cast<unsigned>(codes[i]) & 0xFU) << (4 * i);
+  return word;
 }
-__device__ void load_bytes(const std::uint8_t* bytes, std::int64_t element, FourCodes& to) {
-  const unsigned word = *reinterpret_cast<const std::uint32_t*>(bytes + element);
-  for (unsigned i = 0; i < 4; ++i) to[i] = static_cast<std::int32_t>(word >> (8 * i) & 0xFFU);
+__device__ void load_bytes(const std::uint8_t* bytes, std::uint32_t eight, EightCodes& to) {
+  const uint2 words = reinterpret_cast<const uint2*>(bytes)[eight];
+  for (unsigned i = 0; i < 4; ++i) {
+    to[i] = static_cast<std::int32_t>(words.x >> (8 * i) & 0xFFU);
+    to[i + 4] = static_cast<std::int32_t>(words.y >> (8 * i) & 0xFFU);
+  }
 }
-__device__ void store_bytes(const FourCodes& from, std::uint8_t* bytes, std::int64_t element) {
-  unsigned word = 0;
-  for (unsigned i = 0; i < 4; ++i) word |= (static_cast<unsigned>(from[i]) & 0xFFU) << (8 * i);
-  *reinterpret_cast<std::uint32_t*>(bytes + element) = word;
+// The lowest eight bits of each.
+__device__ void store_bytes(const EightCodes& from, std::uint8_t* bytes, std::uint32_t eight) {
+  const auto word = [&](int first) {
+    const auto pair = [&](int at) {
+      return __byte_perm(static_cast<unsigned>(from[at]), static_cast<unsigned>(from[at + 1]),
+                         0x0040);
+    };
+    return __byte_perm(pair(first), pair(first + 2), 0x5410);
+  };
+  reinterpret_cast<uint2*>(bytes)[eight] = make_uint2(word(0), word(4));
 }
 
 template <AdamProfile kProfile>
 constexpr std::int32_t kLevelsOf = kProfile == AdamProfile::kExact ? 4096 : 256;
 
-template <AdamProfile kProfile>
-constexpr int kSecondBits = kProfile == AdamProfile::kExact ? 8 : 4;
-
-// Codes of m or v: bytes in kExact, else nibbles.
-template <AdamProfile kProfile>
-__device__ void load_codes(const std::uint8_t* codes, std::int64_t element, FourCodes& to) {
-  if constexpr (kProfile == AdamProfile::kExact) {
-    load_bytes(codes, element, to);
-  } else {
-    load_nibbles(codes, element, to);
+// Of the active lanes of the half warp; NaN if one is.
+__device__ float largest_magnitude(const Eight& values, bool active) {
+  float largest = fabsf(values[0]);
+  for (int i = 1; i < kEach; ++i) {
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(largest) : "f"(largest), "f"(fabsf(values[i])));
   }
-}
-template <AdamProfile kProfile>
-__device__ void store_codes(const FourCodes& from, std::uint8_t* codes, std::int64_t element) {
-  if constexpr (kProfile == AdamProfile::kExact) {
-    store_bytes(from, codes, element);
-  } else {
-    store_nibbles(from, codes, element);
-  }
-}
-
-// Of the whole warp's values.
-__device__ float largest_magnitude(const Four& values) {
-  std::uint32_t largest = 0;
-  for (const float value : values) largest = max(largest, float_bits(magnitude(value)));
-  return float_from_bits(__reduce_max_sync(kAllLanes, largest));
+  const unsigned bits = float_bits(largest);
+  const unsigned lower = __reduce_max_sync(kAllLanes, active && !in_upper_half() ? bits : 0);
+  const unsigned upper = __reduce_max_sync(kAllLanes, active && in_upper_half() ? bits : 0);
+  return float_from_bits(in_upper_half() ? upper : lower);
 }
 __device__ float sum_over_lanes(float value) {
   for (int offset = 16; offset > 0; offset /= 2) {
@@ -98,210 +103,282 @@ __device__ float sum_over_lanes(float value) {
   return value;
 }
 
+struct Shares {
+  float first, second;  // first_share(), second_share()
+};
+
 template <AdamProfile kProfile>
-__device__ void load_moments(const AdamTables& tables, const AdamWeight& w, const Place& at,
-                             Four& m, Four& v) {
+__device__ void next_moments(const AdamLookup& lookup, const AdamRule& rule, const Shares& shares,
+                             const AdamWeight& w, const Place& at, const Eight& gradient, Eight& m,
+                             Eight& v) {
+  Eight kept_m, kept_v;
   if constexpr (kProfile == AdamProfile::kFp32) {
-    load(w.m + at.element, m);
-    load(w.v + at.element, v);
-    return;
-  }
-  FourCodes codes;
-  const float m_scale = w.m_scales[at.group];
-  load_codes<kProfile>(w.m_codes, at.element, codes);
-  for (int i = 0; i < 4; ++i) {
-    const float value = kProfile == AdamProfile::kExact
-                            ? int8_value(codes[i])
-                            : e2m1_of_bits(static_cast<unsigned>(codes[i]));
-    m[i] = rounded_product(value, m_scale);
-  }
-  if constexpr (kProfile == AdamProfile::kMin) {
-    load(w.v_columns + at.col, v);
-    for (float& value : v) value = rounded_product(w.v_rows[at.row], value);
-  } else {
-    constexpr int kBits = kSecondBits<kProfile>;
-    load_codes<kProfile>(w.v_codes, at.element, codes);
-    const float base = geometric_base<kBits>(w.v_scales[at.group]);
-    for (int i = 0; i < 4; ++i) {
-      const float power = power_of<kBits>(tables, codes[i]);
-      const float root = rounded_product(power, base);
-      m[i] = rounded_product(m[i], power);
-      v[i] = rounded_product(root, root);
+    load(w.m, at.eight, kept_m);
+    load(w.v, at.eight, kept_v);
+    for (int i = 0; i < kEach; ++i) {
+      kept_m[i] = rounded_product(rule.beta1, kept_m[i]);
+      kept_v[i] = rounded_product(rule.beta2, kept_v[i]);
     }
+  } else {
+    const float m_scale = kept_first_scale(rule, w.m_scales[at.group]);
+    if constexpr (kProfile == AdamProfile::kMin) {
+      const float row = rounded_product(rule.beta2, w.v_rows[at.row]);
+      load(w.v_columns, static_cast<std::uint32_t>(at.col) / kEach, kept_v);
+      const CodeEntries codes(lookup, load_word(w.m_codes, at.eight));
+      for (int i = 0; i < kEach; ++i) {
+        kept_v[i] = rounded_product(row, kept_v[i]);
+        kept_m[i] = rounded_product(lookup.first_value(codes[i]), m_scale);
+      }
+    } else {
+      constexpr int kBits = kProfile == AdamProfile::kExact ? 8 : 4;
+      const float v_scale = kept_second_scale(rule, geometric_base<kBits>(w.v_scales[at.group]));
+      Eight value, power, square;
+      if constexpr (kProfile == AdamProfile::kExact) {
+        EightCodes codes;
+        load_bytes(w.m_codes, at.eight, codes);
+        for (int i = 0; i < kEach; ++i) value[i] = int8_value(codes[i]);
+        load_bytes(w.v_codes, at.eight, codes);
+        for (int i = 0; i < kEach; ++i) {
+          power[i] = geometric_power<8>(codes[i]);
+          square[i] = rounded_product(power[i], power[i]);
+        }
+      } else {
+        const CodeEntries m_codes(lookup, load_word(w.m_codes, at.eight));
+        const CodeEntries v_codes(lookup, load_word(w.v_codes, at.eight));
+        for (int i = 0; i < kEach; ++i) {
+          value[i] = lookup.first_value(m_codes[i]);
+          const PowerAndSquare of_code = lookup.power_and_square(v_codes[i]);
+          power[i] = of_code.power;
+          square[i] = of_code.square;
+        }
+      }
+      for (int i = 0; i < kEach; ++i) {
+        kept_m[i] = rounded_product(rounded_product(value[i], power[i]), m_scale);
+        kept_v[i] = rounded_product(square[i], v_scale);
+      }
+    }
+  }
+  for (int i = 0; i < kEach; ++i) {
+    m[i] = next_first_moment(kept_m[i], shares.first, gradient[i]);
+    v[i] = next_second_moment(kept_v[i], shares.second, gradient[i]);
   }
 }
 
+// The random words of a lane's two quads.
+class Draws {
+ public:
+  __device__ void fill(const AdamRule& rule, std::uint32_t eight) {
+    for (int quad = 0; quad < kEach / 4; ++quad) {
+      const PhiloxWords drawn =
+          philox(quad_counter(rule, std::int64_t{eight} * 2 + quad), rule.seed);
+      words_[4 * quad] = drawn.a;
+      words_[4 * quad + 1] = drawn.b;
+      words_[4 * quad + 2] = drawn.c;
+      words_[4 * quad + 3] = drawn.d;
+    }
+  }
+  __device__ std::uint32_t first(int i) const { return words_[i]; }
+  __device__ std::uint32_t second(int i) const { return words_[i / 4 * 4 + (i + 1) % 4]; }
+  __device__ std::uint32_t position(int i) const { return words_[i / 4 * 4 + (i + 2) % 4]; }
+
+ private:
+  std::uint32_t words_[kEach];
+};
+
 template <AdamProfile kProfile>
-__device__ void move(const AdamTables& tables, const AdamRule& rule, const AdamWeight& w,
-                     const Place& at, const Four& change, const std::uint32_t (&words)[4]) {
-  const float inverse = inverse_scale(
-      rounded_product(e4m3_pair(w.scales_e4m3[at.element / kNvfp4Block]).x, w.global_scale));
-  FourCodes codes;
+__device__ void move(const AdamLookup& lookup, const AdamRule& rule, const AdamWeight& w,
+                     const Place& at, bool active, const Eight& direction, const Draws& draws) {
+  const float rate = lookup.rate(w.scales_e4m3[at.eight / (kNvfp4Block / kEach)]);
+  Eight y;
   if constexpr (kProfile == AdamProfile::kFp32) {
-    Four y;
-    load(w.position + at.element, y);
-    for (int i = 0; i < 4; ++i) {
-      y[i] = moved_position(rule, y[i], change[i], inverse);
+    EightCodes codes;
+    load(w.position, at.eight, y);
+    for (int i = 0; i < kEach; ++i) {
+      y[i] = moved_position(rule, y[i], direction[i], rate);
       codes[i] = cell_code(magnitude(y[i])) | sign_code(y[i]);
     }
-    store(y, w.position + at.element);
-    store_nibbles(codes, w.codes, at.element);
-    return;
-  }
-  load_nibbles(w.codes, at.element, codes);
-  if constexpr (kProfile == AdamProfile::kMin) {
-    for (int i = 0; i < 4; ++i) {
-      const float y =
-          moved_position(rule, e2m1_of_bits(static_cast<unsigned>(codes[i])), change[i], inverse);
-      codes[i] = draw_e2m1(y, position_draw<16>(words[i]));
+    if (!active) return;
+    store(y, w.position, at.eight);
+    store_word(packed(codes), w.codes, at.eight);
+  } else if constexpr (kProfile == AdamProfile::kMin) {
+    const CodeEntries old(lookup, load_word(w.codes, at.eight));
+    E2M1Pack pack;
+    for (int i = 0; i < kEach; ++i) {
+      y[i] = moved_position(rule, lookup.first_value(old[i]), direction[i], rate);
+      pack.draw(i, copysignf(fminf(magnitude(y[i]), kE2M1Max), y[i]),
+                first_draw(draws.position(i)));
     }
-    store_nibbles(codes, w.codes, at.element);
-    return;
+    if (active) store_word(pack.word(), w.codes, at.eight);
+  } else {
+    constexpr std::int32_t kLevels = kLevelsOf<kProfile>;
+    const CodeEntries old(lookup, load_word(w.codes, at.eight));
+    const uint2 low = reinterpret_cast<const uint2*>(w.residual)[at.eight];
+    unsigned high = 0;
+    if constexpr (kProfile == AdamProfile::kExact) high = load_word(w.residual_high, at.eight);
+    unsigned moved[kEach];
+    for (unsigned i = 0; i < kEach; ++i) {
+      float residual = lookup.residual(i < 4 ? low.x : low.y, i % 4);
+      if constexpr (kProfile == AdamProfile::kExact) {
+        residual = float_from_bits(float_bits(residual) | (high >> (4 * i) & 0xFU) << 8U);
+      }
+      y[i] = moved_position(rule, lookup.position(old[i], residual), direction[i], rate);
+      moved[i] = lookup.rounded_position<kLevels>(y[i], draws.position(i));
+    }
+    if (active) store_positions<kLevels>(moved, y, w, at.eight);
   }
-  constexpr bool kTwelveBits = kProfile == AdamProfile::kExact;
-  constexpr std::int32_t kLevels = kLevelsOf<kProfile>;
-  FourCodes residual, high{};
-  load_bytes(w.residual, at.element, residual);
-  if constexpr (kTwelveBits) load_nibbles(w.residual_high, at.element, high);
-  for (int i = 0; i < 4; ++i) {
-    const float y = position_of<kLevels>(tables, codes[i], residual[i] | high[i] << 8);
-    const Position moved =
-        rounded_position<kLevels>(tables, moved_position(rule, y, change[i], inverse),
-                                  position_draw<kPositionDrawBits<kLevels>>(words[i]));
-    codes[i] = moved.code;
-    residual[i] = moved.residual;
-    high[i] = moved.residual >> 8;
-  }
-  store_nibbles(codes, w.codes, at.element);
-  store_bytes(residual, w.residual, at.element);
-  if constexpr (kTwelveBits) store_nibbles(high, w.residual_high, at.element);
 }
 
-// All lanes call these, for the group's scale, also those beyond the row's end. This one leaves in
-// `m` what is stored of it by the codes of v.
+// Lanes that are not active, beyond the row's or the task's end, have a place of another lane of
+// their warp: they do as that one does, but store nothing and count in no maximum.
+//
+// This one leaves in `m` what is stored of it by the codes of v.
 template <AdamProfile kProfile>
-__device__ void store_second_moments(const AdamTables& tables, const AdamWeight& w, const Place& at,
-                                     const Four& root, const std::uint32_t (&words)[4], Four& m) {
-  constexpr int kBits = kSecondBits<kProfile>;
-  const GroupScale group = second_moment_scale<kBits>(largest_magnitude(root));
-  if (threadIdx.x % 32 == 0) w.v_scales[at.group] = group.scale;
-  if (at.col >= w.cols) return;
-  FourCodes codes;
-  for (int i = 0; i < 4; ++i) {
+__device__ void store_second_moments(const AdamLookup& lookup, const AdamWeight& w, const Place& at,
+                                     bool active, const Eight& root, const Draws& draws, Eight& m) {
+  constexpr int kBits = kProfile == AdamProfile::kExact ? 8 : 4;
+  const GroupScale group = second_moment_scale<kBits>(largest_magnitude(root, active));
+  EightCodes codes;
+  unsigned entries[kEach];
+  for (int i = 0; i < kEach; ++i) {
     const float ratios = rounded_product(root[i], group.inverse);
-    codes[i] = geometric_code<kBits>(tables, ratios, second_draw(words[i]));
-    m[i] = rounded_product(m[i], inverse_of<kBits>(tables, codes[i]));
+    if constexpr (kProfile == AdamProfile::kExact) {
+      codes[i] = draw_geometric<kBits>(ratios, second_threshold<kBits>(draws.second(i)));
+      m[i] = rounded_product(m[i], geometric_inverse<kBits>(codes[i]));
+    } else {
+      entries[i] = lookup.geometric_entry(ratios, draws.second(i));
+      m[i] = rounded_product(m[i], lookup.inverse(entries[i]));
+    }
   }
-  store_codes<kProfile>(codes, w.v_codes, at.element);
+  if (!active) return;
+  if (threadIdx.x % kGroupLanes == 0) w.v_scales[at.group] = group.scale;
+  if constexpr (kProfile == AdamProfile::kExact) {
+    store_bytes(codes, w.v_codes, at.eight);
+  } else {
+    store_word(packed_entries(lookup, entries), w.v_codes, at.eight);
+  }
 }
 
 template <AdamProfile kProfile>
-__device__ void store_first_moments(const AdamWeight& w, const Place& at, const Four& m,
-                                    const std::uint32_t (&words)[4]) {
+__device__ void store_first_moments(const AdamWeight& w, const Place& at, bool active,
+                                    const Eight& m, const Draws& draws) {
   constexpr bool kEightBits = kProfile == AdamProfile::kExact;
   const GroupScale group =
-      first_moment_scale(largest_magnitude(m), kEightBits ? kInt8Max : kE2M1Max);
-  if (threadIdx.x % 32 == 0) w.m_scales[at.group] = group.scale;
-  if (at.col >= w.cols) return;
-  FourCodes codes;
-  for (int i = 0; i < 4; ++i) {
+      first_moment_scale(largest_magnitude(m, active), kEightBits ? kInt8Max : kE2M1Max);
+  EightCodes codes;
+  E2M1Pack pack;
+  for (int i = 0; i < kEach; ++i) {
     const float value = rounded_product(m[i], group.inverse);
-    const std::uint32_t draw = first_draw(words[i]);
-    codes[i] = kEightBits ? draw_int8(value, draw) : draw_e2m1(value, draw);
+    const std::uint32_t draw = first_draw(draws.first(i));
+    if constexpr (kEightBits) {
+      codes[i] = draw_int8(value, draw);
+    } else {
+      pack.draw(i, value, draw);
+    }
   }
-  store_codes<kProfile>(codes, w.m_codes, at.element);
+  if (!active) return;
+  if (threadIdx.x % kGroupLanes == 0) w.m_scales[at.group] = group.scale;
+  if constexpr (kEightBits) {
+    store_bytes(codes, w.m_codes, at.eight);
+  } else {
+    store_word(pack.word(), w.m_codes, at.eight);
+  }
 }
 
-// `gradient` is already scaled; 0 in lanes that are not active.
 template <AdamProfile kProfile>
-__device__ void step_group(const AdamTables& tables, const AdamRule& rule, const AdamWeight& w,
-                           const Place& at, const Four& gradient, bool active) {
-  Four m{}, v{}, root{}, change{};
-  std::uint32_t words[4]{};
-  if (active) {
-    load_moments<kProfile>(tables, w, at, m, v);
-    for (int i = 0; i < 4; ++i) {
-      m[i] = next_first_moment(rule, m[i], gradient[i]);
-      v[i] = next_second_moment(rule, v[i], gradient[i]);
-      root[i] = ieee_sqrt(v[i]);
-      change[i] = adam_change(rule, m[i], root[i]);
-    }
-    if constexpr (kProfile != AdamProfile::kFp32) {
-      const PhiloxWords drawn = philox(quad_counter(rule, at.element / 4), rule.seed);
-      words[0] = drawn.a;
-      words[1] = drawn.b;
-      words[2] = drawn.c;
-      words[3] = drawn.d;
-    }
-    move<kProfile>(tables, rule, w, at, change, words);
+__device__ void step_group(const AdamLookup& lookup, const AdamRule& rule, const Shares& shares,
+                           const AdamWeight& w, const Place& at, const Eight& gradient,
+                           bool active) {
+  Eight m, v, root, direction;
+  next_moments<kProfile>(lookup, rule, shares, w, at, gradient, m, v);
+  for (int i = 0; i < kEach; ++i) {
+    root[i] = root_of_second(v[i]);
+    direction[i] = adam_direction(rule, m[i], root[i]);
   }
+  Draws draws;
+  if constexpr (kProfile != AdamProfile::kFp32) draws.fill(rule, at.eight);
+  move<kProfile>(lookup, rule, w, at, active, direction, draws);
   if constexpr (kProfile == AdamProfile::kFp32) {
     if (!active) return;
-    store(m, w.m + at.element);
-    store(v, w.v + at.element);
+    store(m, w.m, at.eight);
+    store(v, w.v, at.eight);
   } else {
-    // Lanes beyond the row's end have zeros, which change no maximum.
     if constexpr (kProfile != AdamProfile::kMin) {
-      store_second_moments<kProfile>(tables, w, at, root, words, m);
+      store_second_moments<kProfile>(lookup, w, at, active, root, draws, m);
     }
-    store_first_moments<kProfile>(w, at, m, words);
+    store_first_moments<kProfile>(w, at, active, m, draws);
   }
 }
 
-template <class T>
-__device__ void load_gradient(const AdamRule& rule, const GradientRows<T>& in, std::int64_t offset,
-                              Four& gradient) {
-  load(in.values + offset, gradient);
-  for (float& value : gradient) value = rounded_product(rule.gradient_scale, value);
-}
-
-// Warps take groups a grid apart: the tables are filled once for many. No division on the way.
+// Warps take pairs of groups a grid apart: the tables are filled once for many. No division on the
+// way.
 template <AdamProfile kProfile, class T>
 __global__ void __launch_bounds__(kThreads)
-    group_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, int groups) {
+    group_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, unsigned groups) {
   __shared__ AdamTables tables;
-  fill(tables, kLevelsOf<kProfile>);
-  const int stride = static_cast<int>(gridDim.x) * kWarps;
-  const int rows_of_stride = stride / groups;
-  const int groups_of_stride = stride - rows_of_stride * groups;
-  const int start = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x / 32);
-  std::int64_t row_of_chunk = start / groups;
-  int group = start % groups;
-  while (row_of_chunk < in.rows.count) {
-    const int col = group * static_cast<int>(kMomentGroup) + 4 * static_cast<int>(threadIdx.x % 32);
-    const bool active = col < w.cols;
-    const std::int64_t row = in.rows.first + row_of_chunk;
-    Four gradient{};
-    if (active) load_gradient(rule, in, row_of_chunk * w.cols + col, gradient);
-    step_group<kProfile>(tables, rule, w, {row, row * w.cols + col, row * groups + group, col},
-                         gradient, active);
-    row_of_chunk += rows_of_stride;
+  fill<kLevelsOf<kProfile>>(tables, rule, w.global_scale);
+  const AdamLookup lookup(tables);
+  const Shares shares{first_share(rule), second_share(rule)};
+  const auto rows = static_cast<unsigned>(in.rows.count);
+  const unsigned tasks = rows * groups;
+  const unsigned stride = gridDim.x * kWarps * kGroupsOfWarp;
+  const unsigned rows_of_stride = stride / groups;
+  const unsigned groups_of_stride = stride - rows_of_stride * groups;
+  const unsigned eights = static_cast<unsigned>(w.cols) / kEach;
+  const unsigned first_eight = static_cast<unsigned>(in.rows.first) * eights;
+  const unsigned first_group = static_cast<unsigned>(in.rows.first) * groups;
+  unsigned task = (blockIdx.x * kWarps + threadIdx.x / 32) * kGroupsOfWarp;
+  // The last warp can have one task: its upper half then has the lower one's place.
+  const unsigned half = in_upper_half() ? 1 : 0;
+  unsigned row = (task + half) / groups;
+  unsigned group = (task + half) - row * groups;
+  for (; task < tasks; task += stride) {
+    const bool has_task = task + half < tasks;
+    const unsigned row_of_task = min(row, rows - 1);
+    const unsigned group_of_task = has_task ? group : groups - 1;
+    const unsigned eight_of_row = group_of_task * kGroupLanes + threadIdx.x % kGroupLanes;
+    const unsigned eight = row_of_task * eights + min(eight_of_row, eights - 1);
+    Eight gradient;
+    load(in.values, eight, gradient);
+    step_group<kProfile>(lookup, rule, shares, w,
+                         {0, first_eight + eight, first_group + (has_task ? task + half : task), 0},
+                         gradient, has_task && eight_of_row < eights);
+    row += rows_of_stride;
     group += groups_of_stride;
     if (group >= groups) {
       group -= groups;
-      ++row_of_chunk;
+      ++row;
     }
   }
 }
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    row_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, int groups) {
+    row_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, unsigned groups) {
   __shared__ AdamTables tables;
-  fill(tables, kLevelsOf<AdamProfile::kMin>);
+  fill<kLevelsOf<AdamProfile::kMin>>(tables, rule, w.global_scale);
+  const AdamLookup lookup(tables);
+  const Shares shares{first_share(rule), second_share(rule)};
+  const unsigned eights = static_cast<unsigned>(w.cols) / kEach;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; i < in.rows.count;
        i += std::int64_t{gridDim.x} * kWarps) {
     const std::int64_t row = in.rows.first + i;
     float squares = 0;
-    for (int group = 0; group < groups; ++group) {
-      const int col =
-          group * static_cast<int>(kMomentGroup) + 4 * static_cast<int>(threadIdx.x % 32);
-      const bool active = col < w.cols;
-      Four gradient{};
-      if (active) load_gradient(rule, in, i * w.cols + col, gradient);
+    for (unsigned first = 0; first < groups; first += kGroupsOfWarp) {
+      const unsigned group = first + (in_upper_half() ? 1 : 0);
+      const unsigned eight_of_row = group * kGroupLanes + threadIdx.x % kGroupLanes;
+      const bool active = eight_of_row < eights;
+      const unsigned eight = min(eight_of_row, eights - 1);
+      Eight gradient;
+      load(in.values, static_cast<unsigned>(i) * eights + eight, gradient);
+      const auto of_weight = static_cast<unsigned>(row);
       step_group<AdamProfile::kMin>(
-          tables, rule, w, {row, row * w.cols + col, row * groups + group, col}, gradient, active);
-      for (const float value : gradient) squares = added_square(squares, value);
+          lookup, rule, shares, w,
+          {row, of_weight * eights + eight, of_weight * groups + min(group, groups - 1),
+           static_cast<int>(eight) * kEach},
+          gradient, active);
+      for (int j = 0; active && j < kEach; ++j) {
+        squares = added_square(squares, rounded_product(rule.gradient_scale, gradient[j]));
+      }
     }
     const float sum = sum_over_lanes(squares);
     if (threadIdx.x % 32 == 0) w.v_rows[row] = next_mean(rule, w.v_rows[row], sum, w.cols);
@@ -381,7 +458,8 @@ template <class T>
 __global__ void dense_kernel(AdamRule rule, AdamDense w, const T* gradient) {
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= w.count) return;
-  dense_step(rule, to_float(gradient[i]), w.values[i], w.m[i], w.v[i]);
+  dense_step(rule, {first_share(rule), second_share(rule)}, to_float(gradient[i]), w.values[i],
+             w.m[i], w.v[i]);
 }
 
 // ---- Sums of squares: a block a part ----
@@ -469,37 +547,52 @@ bool has_rows(const GradientRows<T>& in, std::int64_t rows) {
 
 }  // namespace
 
+// The kernels count eights in 32 bits, and step a grid beyond the last.
+constexpr std::int64_t kMostEights = UINT_MAX / 2;
+
 template <class T>
 cudaError_t adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
                       const GradientRows<T>& gradient, cudaStream_t stream) {
   const bool shaped =
       weight.cols > 0 && weight.cols % kNvfp4Block == 0 && weight.cols < INT_MAX / 2;
-  if (!shaped || !has_rows(gradient, weight.rows) || !has_states(profile, weight)) {
+  if (!shaped || !has_rows(gradient, weight.rows) || !has_states(profile, weight) ||
+      weight.rows > kMostEights / (weight.cols / kEach)) {
     return cudaErrorInvalidValue;
   }
-  const int groups = static_cast<int>(moment_groups(weight.cols));
-  const std::int64_t tasks = gradient.rows.count * (profile == AdamProfile::kMin ? 1 : groups);
-  // Enough for every GPU, each block with dozens of tasks where there are many.
-  const auto grid =
-      static_cast<unsigned>(std::min<std::int64_t>((tasks + kWarps - 1) / kWarps, 2048));
+  const auto groups = static_cast<unsigned>(moment_groups(weight.cols));
+  const std::int64_t tasks = profile == AdamProfile::kMin
+                                 ? gradient.rows.count
+                                 : (gradient.rows.count * groups + 1) / kGroupsOfWarp;
+  const std::int64_t needed = (tasks + kWarps - 1) / kWarps;
   const auto launch = [&](auto kernel) {
+    // As many as are resident at a time: more would leave the last of them on an empty device.
+    int device = 0;
+    int processors = 0;
+    int of_each = 0;
+    cudaError_t status = cudaGetDevice(&device);
+    if (status == cudaSuccess) {
+      status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    }
+    if (status == cudaSuccess) {
+      status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_each, kernel, kThreads, 0);
+    }
+    if (status != cudaSuccess) return status;
+    const std::int64_t resident = std::int64_t{processors} * of_each;
+    const auto grid = static_cast<unsigned>(std::min(needed, resident));
     kernel<<<grid, kThreads, 0, stream>>>(rule, weight, gradient, groups);
+    return cudaGetLastError();
   };
   switch (profile) {
     case AdamProfile::kFp32:
-      launch(group_kernel<AdamProfile::kFp32, T>);
-      break;
+      return launch(group_kernel<AdamProfile::kFp32, T>);
     case AdamProfile::kExact:
-      launch(group_kernel<AdamProfile::kExact, T>);
-      break;
+      return launch(group_kernel<AdamProfile::kExact, T>);
     case AdamProfile::kDefault:
-      launch(group_kernel<AdamProfile::kDefault, T>);
-      break;
+      return launch(group_kernel<AdamProfile::kDefault, T>);
     case AdamProfile::kMin:
-      launch(row_kernel<T>);
-      break;
+      return launch(row_kernel<T>);
   }
-  return cudaGetLastError();
+  return cudaErrorInvalidValue;
 }
 
 template <class T>
