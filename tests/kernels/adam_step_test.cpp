@@ -350,8 +350,8 @@ TEST(AdamStep, DrawsByElementTensorStepAndSeed) {
     const float v = next_second_moment(rounded_product(kept_v, before.v_columns[at % kCols]),
                                        second_share(rule), g);
     const float rate =
-        rounded_product(rule.step_size, inverse_scale(before.scales[at / 16], kAdamTestScale));
-    const float direction = adam_direction(rule, m, root_of_second(v));
+        rounded_product(step_rate(rule), inverse_scale(before.scales[at / 16], kAdamTestScale));
+    const float direction = adam_direction(m, root_of_second(v), least_root(rule));
     const float y = moved_position(rule, e2m1_value(code_at(before.codes, i)), direction, rate);
     const auto counter = static_cast<std::uint32_t>(i / 4);
     const PhiloxWords words = philox({counter, 0, 7, 2}, {0x12345678U, 0x9ABCDEF0U});

@@ -84,6 +84,31 @@ class DeviceCase {
   DeviceArray<std::uint16_t> halves_;
 };
 
+// Positive numbers, by their bits: consecutive ones are consecutive integers.
+__global__ void count_misrounded(std::uint32_t first, std::uint32_t last, bool roots,
+                                 unsigned long long* count) {
+  const std::uint32_t stride = gridDim.x * blockDim.x;
+  for (std::uint32_t bits = first + blockIdx.x * blockDim.x + threadIdx.x; bits <= last;
+       bits += stride) {
+    const float x = float_from_bits(bits);
+    const bool same = roots ? square_root(x) == __fsqrt_rn(x) : reciprocal(x) == __frcp_rn(x);
+    if (!same) atomicAdd(count, 1ULL);
+  }
+}
+
+TEST(CudaAdamStep, RoundsRootsAndReciprocalsOfItsRangeOnce) {
+  const auto misrounded = [](float first, float last, bool roots) {
+    const DeviceArray<unsigned long long> count(std::vector<unsigned long long>(1));
+    count_misrounded<<<1024, 256>>>(float_bits(first), float_bits(last), roots, count.get());
+    return count.host()[0];
+  };
+  EXPECT_EQ(misrounded(0x1p-100F, 0x1p127F, true), 0);
+  EXPECT_EQ(misrounded(0x1p-125F, 0x1p125F, false), 0);
+  // Beyond the range they may differ, and do: the test can tell.
+  EXPECT_NE(misrounded(0x1p-149F, 0x1p-126F, true), 0);
+  EXPECT_NE(misrounded(0x1p126F, 0x1.8p127F, false), 0);
+}
+
 constexpr std::int64_t kRows = 150;  // two tiles of columns' sums and a part of one
 
 TEST(CudaAdamStep, IsTheCpusBits) {

@@ -88,29 +88,35 @@ QF_HD constexpr float next_second_moment(float kept, float share, float gradient
   const float g = rounded_product(share, gradient);
   return rounded_sum(kept, rounded_product(g, g));
 }
-// Added to v under the root, so that the root and what is divided by it stay in ranges where the
-// device needs no branches; its root is 1e-12.
-inline constexpr float kLeastSecondMoment = 0x1p-80F;
-// Of a v that is not finite: NaN.
-QF_HD inline float root_of_second(float v) {
-  const float least = rounded_sum(v, kLeastSecondMoment);
+// Under every root, so that the root and what is divided by it stay in ranges where the device
+// needs no branches; its own root is 1e-15.
+inline constexpr float kLeastSecondMoment = 0x1p-100F;
+// Of a v that is at least that; NaN of one that is not finite.
+QF_HD inline float root_of_least(float v) {
 #if defined(__CUDA_ARCH__)
-  return square_root(least);
+  return square_root(v);
 #else
-  return rounded_sum(square_root(least), rounded_sum(v, -v));
+  return rounded_sum(square_root(v), rounded_sum(v, -v));
 #endif
 }
-// What a step at a rate of 1 subtracts from a weight, weight decay aside.
-QF_HD inline float adam_direction(const AdamRule& rule, float m, float root_v) {
-  return rounded_product(
-      m, reciprocal(rounded_sum(rounded_product(root_v, rule.root_correction), rule.epsilon)));
+// Of any v.
+QF_HD inline float root_of_second(float v) {
+  return root_of_least(rounded_sum(v, kLeastSecondMoment));
 }
+// The corrected sqrt(v) is root * root_correction, so sqrt(v) corrected + epsilon is what is
+// divided by here times root_correction; step_rate() has the rest.
+QF_HD inline float least_root(const AdamRule& rule) { return rule.epsilon / rule.root_correction; }
+QF_HD inline float adam_direction(float m, float root_v, float least) {
+  return rounded_product(m, reciprocal(rounded_sum(root_v, least)));
+}
+// What a direction of 1 subtracts from a weight.
+QF_HD inline float step_rate(const AdamRule& rule) { return rule.step_size / rule.root_correction; }
 // 1 / S; 0 for a block whose scale is 0: its weights are 0 at any position, so they stay there.
 QF_HD constexpr float inverse_scale(float scale) { return scale != 0.0F ? 1.0F / scale : 0.0F; }
 QF_HD constexpr float inverse_scale(std::uint8_t scale_e4m3, float global_scale) {
   return inverse_scale(rounded_product(e4m3_to_float(scale_e4m3), global_scale));
 }
-// `rate` is the step size in positions: of the rule, times 1 / S.
+// `rate` is that of the step in positions: step_rate() / S.
 QF_HD constexpr float moved_position(const AdamRule& rule, float y, float direction, float rate) {
   return rounded_sum(
       y, -rounded_sum(rounded_product(rule.decay, y), rounded_product(direction, rate)));
@@ -351,9 +357,13 @@ template <int kBits>
 QF_HD constexpr float geometric_base(float scale) {
   return rounded_product(scale, 1.0F / kGeometricRange<kBits>);
 }
-// What of a stored v stays: times the square of the power of its code.
+// What of a stored v stays: times the square of the power of its code. In four bits, where squares
+// are from 1 to 2^18, this already has v's least, for root_of_least(): over the steps that comes to
+// a root of 4e-13 / sqrt(1 - beta2) at most.
+template <int kBits>
 QF_HD constexpr float kept_second_scale(const AdamRule& rule, float base) {
-  return rounded_product(rule.beta2, rounded_product(base, base));
+  const float kept = rounded_product(rule.beta2, rounded_product(base, base));
+  return kBits == 4 ? rounded_sum(kept, kLeastSecondMoment) : kept;
 }
 // What a number in units of the last power below it is compared with: in (1, ratio).
 inline constexpr int kSecondDrawBits = 17;
@@ -425,14 +435,19 @@ QF_HD constexpr float column_ratio(float mean, float sum_of_means, std::int64_t 
 
 // ---- Dense weights ----
 
+// Of all elements, from the rule.
 struct DenseFactors {
-  float first, second;  // first_share(), second_share()
+  float first, second, least, rate;  // first_share(), second_share(), least_root(), step_rate()
 };
-QF_HD inline void dense_step(const AdamRule& rule, const DenseFactors& shares, float gradient,
+QF_HD inline DenseFactors dense_factors(const AdamRule& rule) {
+  return {first_share(rule), second_share(rule), least_root(rule), step_rate(rule)};
+}
+QF_HD inline void dense_step(const AdamRule& rule, const DenseFactors& factors, float gradient,
                              float& value, float& m, float& v) {
-  m = next_first_moment(rounded_product(rule.beta1, m), shares.first, gradient);
-  v = next_second_moment(rounded_product(rule.beta2, v), shares.second, gradient);
-  value = moved_position(rule, value, adam_direction(rule, m, root_of_second(v)), rule.step_size);
+  m = next_first_moment(rounded_product(rule.beta1, m), factors.first, gradient);
+  v = next_second_moment(rounded_product(rule.beta2, v), factors.second, gradient);
+  value = moved_position(rule, value, adam_direction(m, root_of_second(v), factors.least),
+                         factors.rate);
 }
 
 }  // namespace qf

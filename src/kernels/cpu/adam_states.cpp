@@ -83,9 +83,9 @@ void column_squares(const AdamRule& rule, const ColumnSquares& squares,
 
 template <class T>
 void dense(const AdamRule& rule, const AdamDense& weight, const T* gradient) {
-  const DenseFactors shares{first_share(rule), second_share(rule)};
+  const DenseFactors factors = dense_factors(rule);
   for (std::int64_t i = 0; i < weight.count; ++i) {
-    dense_step(rule, shares, to_float(gradient[i]), weight.values[i], weight.m[i], weight.v[i]);
+    dense_step(rule, factors, to_float(gradient[i]), weight.values[i], weight.m[i], weight.v[i]);
   }
 }
 

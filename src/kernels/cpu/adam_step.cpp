@@ -137,7 +137,7 @@ QF_INLINE void next_moments(const AdamRule& rule, const AdamWeight& w, const Pla
   if constexpr (kHasSecondCodes<kProfile>) {
     constexpr int kBits = kSecondBits<kProfile>;
     load_codes<kProfile>(w.v_codes, at, codes);
-    const float kept = kept_second_scale(rule, geometric_base<kBits>(w.v_scales[at.group]));
+    const float kept = kept_second_scale<kBits>(rule, geometric_base<kBits>(w.v_scales[at.group]));
     for (int i = 0; i < at.count; ++i) {
       power[i] = geometric_power<kBits>(codes[i]);
       const float square = rounded_product(power[i], power[i]);
@@ -165,10 +165,11 @@ QF_INLINE void move(const AdamRule& rule, const AdamWeight& w, const Place& at,
                     const Floats& direction, const Words& words) {
   Codes codes;
   unpack_nibbles(w.codes + at.element / 2, at.count, codes);
+  const float step = step_rate(rule);
   Floats rate;
   for (int i = 0; i < at.count; i += kBlock) {
     const float block = inverse_scale(w.scales_e4m3[(at.element + i) / kBlock], w.global_scale);
-    const float of_block = rounded_product(rule.step_size, block);
+    const float of_block = rounded_product(step, block);
     for (int j = 0; j < kBlock; ++j) rate[i + j] = of_block;
   }
   if constexpr (kProfile == AdamProfile::kFp32) {
@@ -248,8 +249,11 @@ QF_INLINE void step_group(const AdamRule& rule, const AdamWeight& w, const Place
                           const Floats& gradient) {
   Floats m, v, root, direction;
   next_moments<kProfile>(rule, w, at, gradient, m, v);
-  for (int i = 0; i < at.count; ++i) root[i] = root_of_second(v[i]);
-  for (int i = 0; i < at.count; ++i) direction[i] = adam_direction(rule, m[i], root[i]);
+  for (int i = 0; i < at.count; ++i) {
+    root[i] = kProfile == AdamProfile::kDefault ? root_of_least(v[i]) : root_of_second(v[i]);
+  }
+  const float least = least_root(rule);
+  for (int i = 0; i < at.count; ++i) direction[i] = adam_direction(m[i], root[i], least);
   Draws draws;
   if constexpr (kProfile != AdamProfile::kFp32) draw_words(rule, at, draws);
   move<kProfile>(rule, w, at, direction, draws.position);

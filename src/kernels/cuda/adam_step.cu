@@ -12,6 +12,10 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
+// Of the step itself: as many small blocks as registers allow.
+constexpr int kStepThreads = 128;
+constexpr int kStepWarps = kStepThreads / 32;
+constexpr int kStepBlocks = 6;  // a multiprocessor
 constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 
 constexpr int kEach = 8;
@@ -38,9 +42,13 @@ __device__ void load(const float* from, std::uint32_t eight, Eight& to) {
   const Eight all = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
   for (int i = 0; i < kEach; ++i) to[i] = all[i];
 }
-__device__ void load(const std::uint16_t* from, std::uint32_t eight, Eight& to) {
-  const uint4 bits = reinterpret_cast<const uint4*>(from)[eight];
-  const unsigned pairs[] = {bits.x, bits.y, bits.z, bits.w};
+__device__ void unpack(const uint4 (&words)[2], Eight& to) {
+  const unsigned each[] = {words[0].x, words[0].y, words[0].z, words[0].w,
+                           words[1].x, words[1].y, words[1].z, words[1].w};
+  for (int i = 0; i < kEach; ++i) to[i] = float_from_bits(each[i]);
+}
+__device__ void unpack(const uint4 (&words)[1], Eight& to) {
+  const unsigned pairs[] = {words[0].x, words[0].y, words[0].z, words[0].w};
   for (int i = 0; i < kEach / 2; ++i) {
     to[2 * i] = float_from_bits(pairs[i] << 16U);
     to[2 * i + 1] = float_from_bits(pairs[i] & 0xFFFF0000U);
@@ -63,8 +71,10 @@ __device__ unsigned packed(const EightCodes& codes) {
   for (unsigned i = 0; i < kEach; ++i) word |= (static_cast<unsigned>(codes[i]) & 0xFU) << (4 * i);
   return word;
 }
-__device__ void load_bytes(const std::uint8_t* bytes, std::uint32_t eight, EightCodes& to) {
-  const uint2 words = reinterpret_cast<const uint2*>(bytes)[eight];
+__device__ uint2 load_two_words(const std::uint8_t* bytes, std::uint32_t eight) {
+  return reinterpret_cast<const uint2*>(bytes)[eight];
+}
+__device__ void unpack_bytes(const uint2& words, EightCodes& to) {
   for (unsigned i = 0; i < 4; ++i) {
     to[i] = static_cast<std::int32_t>(words.x >> (8 * i) & 0xFFU);
     to[i + 4] = static_cast<std::int32_t>(words.y >> (8 * i) & 0xFFU);
@@ -103,13 +113,54 @@ __device__ float sum_over_lanes(float value) {
   return value;
 }
 
-struct Shares {
-  float first, second;  // first_share(), second_share()
+// What a lane's elements have in memory, as it is there.
+template <AdamProfile kProfile, class T>
+struct Stored {
+  uint4 gradient[sizeof(T) / 2];
+  unsigned codes;
+  uint2 m_codes, v_codes;  // in four bits: of x alone
+  uint2 residual;
+  unsigned residual_high;
+  float m_scale, v_scale;
+  std::uint8_t block_scale;
 };
 
-template <AdamProfile kProfile>
-__device__ void next_moments(const AdamLookup& lookup, const AdamRule& rule, const Shares& shares,
-                             const AdamWeight& w, const Place& at, const Eight& gradient, Eight& m,
+// All loads that do not depend on others, so that they wait for memory together. kFp32 and kMin
+// load what they have in f32 where they need it.
+template <AdamProfile kProfile, class T>
+__device__ Stored<kProfile, T> load_stored(const AdamWeight& w, const Place& at, const T* gradient,
+                                           std::uint32_t eight_of_gradient) {
+  Stored<kProfile, T> stored;
+  for (std::uint32_t i = 0; i < sizeof(T) / 2; ++i) {
+    stored.gradient[i] = reinterpret_cast<const uint4*>(
+        gradient)[std::size_t{eight_of_gradient} * (sizeof(T) / 2) + i];
+  }
+  stored.block_scale = w.scales_e4m3[at.eight / (kNvfp4Block / kEach)];
+  if constexpr (kProfile != AdamProfile::kFp32) {
+    stored.codes = load_word(w.codes, at.eight);
+    stored.m_scale = w.m_scales[at.group];
+  }
+  if constexpr (kProfile == AdamProfile::kExact) {
+    stored.m_codes = load_two_words(w.m_codes, at.eight);
+    stored.v_codes = load_two_words(w.v_codes, at.eight);
+    stored.residual_high = load_word(w.residual_high, at.eight);
+  } else if constexpr (kProfile != AdamProfile::kFp32) {
+    stored.m_codes.x = load_word(w.m_codes, at.eight);
+  }
+  if constexpr (kProfile == AdamProfile::kDefault) {
+    stored.v_codes.x = load_word(w.v_codes, at.eight);
+  }
+  if constexpr (kProfile == AdamProfile::kDefault || kProfile == AdamProfile::kExact) {
+    stored.residual = load_two_words(w.residual, at.eight);
+    stored.v_scale = w.v_scales[at.group];
+  }
+  return stored;
+}
+
+template <AdamProfile kProfile, class T>
+__device__ void next_moments(const AdamLookup& lookup, const AdamRule& rule,
+                             const DenseFactors& factors, const AdamWeight& w, const Place& at,
+                             const Stored<kProfile, T>& stored, const Eight& gradient, Eight& m,
                              Eight& v) {
   Eight kept_m, kept_v;
   if constexpr (kProfile == AdamProfile::kFp32) {
@@ -120,31 +171,31 @@ __device__ void next_moments(const AdamLookup& lookup, const AdamRule& rule, con
       kept_v[i] = rounded_product(rule.beta2, kept_v[i]);
     }
   } else {
-    const float m_scale = kept_first_scale(rule, w.m_scales[at.group]);
+    const float m_scale = kept_first_scale(rule, stored.m_scale);
     if constexpr (kProfile == AdamProfile::kMin) {
       const float row = rounded_product(rule.beta2, w.v_rows[at.row]);
       load(w.v_columns, static_cast<std::uint32_t>(at.col) / kEach, kept_v);
-      const CodeEntries codes(lookup, load_word(w.m_codes, at.eight));
+      const CodeEntries codes(lookup, stored.m_codes.x);
       for (int i = 0; i < kEach; ++i) {
         kept_v[i] = rounded_product(row, kept_v[i]);
         kept_m[i] = rounded_product(lookup.first_value(codes[i]), m_scale);
       }
     } else {
       constexpr int kBits = kProfile == AdamProfile::kExact ? 8 : 4;
-      const float v_scale = kept_second_scale(rule, geometric_base<kBits>(w.v_scales[at.group]));
+      const float v_scale = kept_second_scale<kBits>(rule, geometric_base<kBits>(stored.v_scale));
       Eight value, power, square;
       if constexpr (kProfile == AdamProfile::kExact) {
         EightCodes codes;
-        load_bytes(w.m_codes, at.eight, codes);
+        unpack_bytes(stored.m_codes, codes);
         for (int i = 0; i < kEach; ++i) value[i] = int8_value(codes[i]);
-        load_bytes(w.v_codes, at.eight, codes);
+        unpack_bytes(stored.v_codes, codes);
         for (int i = 0; i < kEach; ++i) {
           power[i] = geometric_power<8>(codes[i]);
           square[i] = rounded_product(power[i], power[i]);
         }
       } else {
-        const CodeEntries m_codes(lookup, load_word(w.m_codes, at.eight));
-        const CodeEntries v_codes(lookup, load_word(w.v_codes, at.eight));
+        const CodeEntries m_codes(lookup, stored.m_codes.x);
+        const CodeEntries v_codes(lookup, stored.v_codes.x);
         for (int i = 0; i < kEach; ++i) {
           value[i] = lookup.first_value(m_codes[i]);
           const PowerAndSquare of_code = lookup.power_and_square(v_codes[i]);
@@ -159,8 +210,8 @@ __device__ void next_moments(const AdamLookup& lookup, const AdamRule& rule, con
     }
   }
   for (int i = 0; i < kEach; ++i) {
-    m[i] = next_first_moment(kept_m[i], shares.first, gradient[i]);
-    v[i] = next_second_moment(kept_v[i], shares.second, gradient[i]);
+    m[i] = next_first_moment(kept_m[i], factors.first, gradient[i]);
+    v[i] = next_second_moment(kept_v[i], factors.second, gradient[i]);
   }
 }
 
@@ -185,10 +236,11 @@ class Draws {
   std::uint32_t words_[kEach];
 };
 
-template <AdamProfile kProfile>
+template <AdamProfile kProfile, class T>
 __device__ void move(const AdamLookup& lookup, const AdamRule& rule, const AdamWeight& w,
-                     const Place& at, bool active, const Eight& direction, const Draws& draws) {
-  const float rate = lookup.rate(w.scales_e4m3[at.eight / (kNvfp4Block / kEach)]);
+                     const Place& at, const Stored<kProfile, T>& stored, bool active,
+                     const Eight& direction, const Draws& draws) {
+  const float rate = lookup.rate(stored.block_scale);
   Eight y;
   if constexpr (kProfile == AdamProfile::kFp32) {
     EightCodes codes;
@@ -201,7 +253,7 @@ __device__ void move(const AdamLookup& lookup, const AdamRule& rule, const AdamW
     store(y, w.position, at.eight);
     store_word(packed(codes), w.codes, at.eight);
   } else if constexpr (kProfile == AdamProfile::kMin) {
-    const CodeEntries old(lookup, load_word(w.codes, at.eight));
+    const CodeEntries old(lookup, stored.codes);
     E2M1Pack pack;
     for (int i = 0; i < kEach; ++i) {
       y[i] = moved_position(rule, lookup.first_value(old[i]), direction[i], rate);
@@ -211,15 +263,14 @@ __device__ void move(const AdamLookup& lookup, const AdamRule& rule, const AdamW
     if (active) store_word(pack.word(), w.codes, at.eight);
   } else {
     constexpr std::int32_t kLevels = kLevelsOf<kProfile>;
-    const CodeEntries old(lookup, load_word(w.codes, at.eight));
-    const uint2 low = reinterpret_cast<const uint2*>(w.residual)[at.eight];
-    unsigned high = 0;
-    if constexpr (kProfile == AdamProfile::kExact) high = load_word(w.residual_high, at.eight);
+    const CodeEntries old(lookup, stored.codes);
+    const uint2 low = stored.residual;
     unsigned moved[kEach];
     for (unsigned i = 0; i < kEach; ++i) {
       float residual = lookup.residual(i < 4 ? low.x : low.y, i % 4);
       if constexpr (kProfile == AdamProfile::kExact) {
-        residual = float_from_bits(float_bits(residual) | (high >> (4 * i) & 0xFU) << 8U);
+        residual =
+            float_from_bits(float_bits(residual) | (stored.residual_high >> (4 * i) & 0xFU) << 8U);
       }
       y[i] = moved_position(rule, lookup.position(old[i], residual), direction[i], rate);
       moved[i] = lookup.rounded_position<kLevels>(y[i], draws.position(i));
@@ -284,19 +335,19 @@ __device__ void store_first_moments(const AdamWeight& w, const Place& at, bool a
   }
 }
 
-template <AdamProfile kProfile>
-__device__ void step_group(const AdamLookup& lookup, const AdamRule& rule, const Shares& shares,
-                           const AdamWeight& w, const Place& at, const Eight& gradient,
-                           bool active) {
+template <AdamProfile kProfile, class T>
+__device__ void step_group(const AdamLookup& lookup, const AdamRule& rule,
+                           const DenseFactors& factors, const AdamWeight& w, const Place& at,
+                           const Stored<kProfile, T>& stored, const Eight& gradient, bool active) {
   Eight m, v, root, direction;
-  next_moments<kProfile>(lookup, rule, shares, w, at, gradient, m, v);
+  next_moments(lookup, rule, factors, w, at, stored, gradient, m, v);
   for (int i = 0; i < kEach; ++i) {
-    root[i] = root_of_second(v[i]);
-    direction[i] = adam_direction(rule, m[i], root[i]);
+    root[i] = kProfile == AdamProfile::kDefault ? root_of_least(v[i]) : root_of_second(v[i]);
+    direction[i] = adam_direction(m[i], root[i], factors.least);
   }
   Draws draws;
   if constexpr (kProfile != AdamProfile::kFp32) draws.fill(rule, at.eight);
-  move<kProfile>(lookup, rule, w, at, active, direction, draws);
+  move(lookup, rule, w, at, stored, active, direction, draws);
   if constexpr (kProfile == AdamProfile::kFp32) {
     if (!active) return;
     store(m, w.m, at.eight);
@@ -312,55 +363,67 @@ __device__ void step_group(const AdamLookup& lookup, const AdamRule& rule, const
 // Warps take pairs of groups a grid apart: the tables are filled once for many. No division on the
 // way.
 template <AdamProfile kProfile, class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kStepThreads, kStepBlocks)
     group_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, unsigned groups) {
   __shared__ AdamTables tables;
   fill<kLevelsOf<kProfile>>(tables, rule, w.global_scale);
   const AdamLookup lookup(tables);
-  const Shares shares{first_share(rule), second_share(rule)};
+  const DenseFactors factors = dense_factors(rule);
   const auto rows = static_cast<unsigned>(in.rows.count);
   const unsigned tasks = rows * groups;
-  const unsigned stride = gridDim.x * kWarps * kGroupsOfWarp;
+  const unsigned stride = gridDim.x * kStepWarps * kGroupsOfWarp;
   const unsigned rows_of_stride = stride / groups;
   const unsigned groups_of_stride = stride - rows_of_stride * groups;
   const unsigned eights = static_cast<unsigned>(w.cols) / kEach;
   const unsigned first_eight = static_cast<unsigned>(in.rows.first) * eights;
   const unsigned first_group = static_cast<unsigned>(in.rows.first) * groups;
-  unsigned task = (blockIdx.x * kWarps + threadIdx.x / 32) * kGroupsOfWarp;
-  // The last warp can have one task: its upper half then has the lower one's place.
   const unsigned half = in_upper_half() ? 1 : 0;
-  unsigned row = (task + half) / groups;
-  unsigned group = (task + half) - row * groups;
-  for (; task < tasks; task += stride) {
-    const bool has_task = task + half < tasks;
-    const unsigned row_of_task = min(row, rows - 1);
-    const unsigned group_of_task = has_task ? group : groups - 1;
-    const unsigned eight_of_row = group_of_task * kGroupLanes + threadIdx.x % kGroupLanes;
-    const unsigned eight = row_of_task * eights + min(eight_of_row, eights - 1);
-    Eight gradient;
-    load(in.values, eight, gradient);
-    step_group<kProfile>(lookup, rule, shares, w,
-                         {0, first_eight + eight, first_group + (has_task ? task + half : task), 0},
-                         gradient, has_task && eight_of_row < eights);
+  unsigned task = (blockIdx.x * kStepWarps + threadIdx.x / 32) * kGroupsOfWarp + half;
+  unsigned row = task / groups;
+  unsigned group = task - row * groups;
+  // The last warp can have one task: its upper half then has the place of the last group of all, as
+  // has what is loaded beyond the last task.
+  const auto eight_at = [&] {
+    const unsigned of_row =
+        (task < tasks ? group : groups - 1) * kGroupLanes + threadIdx.x % kGroupLanes;
+    return min(row, rows - 1) * eights + min(of_row, eights - 1);
+  };
+  const auto is_active = [&] {
+    return task < tasks && group * kGroupLanes + threadIdx.x % kGroupLanes < eights;
+  };
+  unsigned eight = eight_at();
+  Place at{0, first_eight + eight, first_group + min(task, tasks - 1), 0};
+  auto stored = load_stored<kProfile>(w, at, in.values, eight);
+  while (task - half < tasks) {
+    const bool active = is_active();
+    task += stride;
     row += rows_of_stride;
     group += groups_of_stride;
     if (group >= groups) {
       group -= groups;
       ++row;
     }
+    eight = eight_at();
+    const Place next{0, first_eight + eight, first_group + min(task, tasks - 1), 0};
+    const auto of_next = load_stored<kProfile>(w, next, in.values, eight);
+    Eight gradient;
+    unpack(stored.gradient, gradient);
+    step_group(lookup, rule, factors, w, at, stored, gradient, active);
+    at = next;
+    stored = of_next;
   }
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kStepThreads, kStepBlocks)
     row_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, unsigned groups) {
   __shared__ AdamTables tables;
   fill<kLevelsOf<AdamProfile::kMin>>(tables, rule, w.global_scale);
   const AdamLookup lookup(tables);
-  const Shares shares{first_share(rule), second_share(rule)};
+  const DenseFactors factors = dense_factors(rule);
   const unsigned eights = static_cast<unsigned>(w.cols) / kEach;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; i < in.rows.count;
-       i += std::int64_t{gridDim.x} * kWarps) {
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kStepWarps + threadIdx.x / 32; i < in.rows.count;
+       i += std::int64_t{gridDim.x} * kStepWarps) {
     const std::int64_t row = in.rows.first + i;
     float squares = 0;
     for (unsigned first = 0; first < groups; first += kGroupsOfWarp) {
@@ -368,14 +431,14 @@ __global__ void __launch_bounds__(kThreads)
       const unsigned eight_of_row = group * kGroupLanes + threadIdx.x % kGroupLanes;
       const bool active = eight_of_row < eights;
       const unsigned eight = min(eight_of_row, eights - 1);
-      Eight gradient;
-      load(in.values, static_cast<unsigned>(i) * eights + eight, gradient);
       const auto of_weight = static_cast<unsigned>(row);
-      step_group<AdamProfile::kMin>(
-          lookup, rule, shares, w,
-          {row, of_weight * eights + eight, of_weight * groups + min(group, groups - 1),
-           static_cast<int>(eight) * kEach},
-          gradient, active);
+      const Place at{row, of_weight * eights + eight, of_weight * groups + min(group, groups - 1),
+                     static_cast<int>(eight) * kEach};
+      const auto stored = load_stored<AdamProfile::kMin>(w, at, in.values,
+                                                         static_cast<unsigned>(i) * eights + eight);
+      Eight gradient;
+      unpack(stored.gradient, gradient);
+      step_group(lookup, rule, factors, w, at, stored, gradient, active);
       for (int j = 0; active && j < kEach; ++j) {
         squares = added_square(squares, rounded_product(rule.gradient_scale, gradient[j]));
       }
@@ -458,8 +521,7 @@ template <class T>
 __global__ void dense_kernel(AdamRule rule, AdamDense w, const T* gradient) {
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= w.count) return;
-  dense_step(rule, {first_share(rule), second_share(rule)}, to_float(gradient[i]), w.values[i],
-             w.m[i], w.v[i]);
+  dense_step(rule, dense_factors(rule), to_float(gradient[i]), w.values[i], w.m[i], w.v[i]);
 }
 
 // ---- Sums of squares: a block a part ----
@@ -563,7 +625,7 @@ cudaError_t adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeigh
   const std::int64_t tasks = profile == AdamProfile::kMin
                                  ? gradient.rows.count
                                  : (gradient.rows.count * groups + 1) / kGroupsOfWarp;
-  const std::int64_t needed = (tasks + kWarps - 1) / kWarps;
+  const std::int64_t needed = (tasks + kStepWarps - 1) / kStepWarps;
   const auto launch = [&](auto kernel) {
     // As many as are resident at a time: more would leave the last of them on an empty device.
     int device = 0;
@@ -574,12 +636,12 @@ cudaError_t adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeigh
       status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     }
     if (status == cudaSuccess) {
-      status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_each, kernel, kThreads, 0);
+      status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_each, kernel, kStepThreads, 0);
     }
     if (status != cudaSuccess) return status;
     const std::int64_t resident = std::int64_t{processors} * of_each;
     const auto grid = static_cast<unsigned>(std::min(needed, resident));
-    kernel<<<grid, kThreads, 0, stream>>>(rule, weight, gradient, groups);
+    kernel<<<grid, kStepThreads, 0, stream>>>(rule, weight, gradient, groups);
     return cudaGetLastError();
   };
   switch (profile) {

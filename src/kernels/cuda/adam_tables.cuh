@@ -185,7 +185,7 @@ __device__ inline unsigned packed_entries(const AdamLookup& lookup, const unsign
   return (word << (4 - kEntryShift)) + ((entries[0] - lookup.start()) >> kEntryShift);
 }
 
-// By the whole block, of at least 256 threads, for cells of so many levels.
+// By the whole block, of at least 32 threads, for cells of so many levels.
 template <std::int32_t kLevels>
 __device__ void fill(AdamTables& t, const AdamRule& rule, float global_scale) {
   constexpr float levels = kLevels;
@@ -217,9 +217,10 @@ __device__ void fill(AdamTables& t, const AdamRule& rule, float global_scale) {
     t.ratio[i] = {code < 15 ? geometric_power<4>(code + 1) : 0x1p126F,
                   start + (static_cast<unsigned>(code) << kEntryShift)};
   }
-  if (i < 256) {
-    t.rate[i] =
-        rounded_product(rule.step_size, inverse_scale(static_cast<std::uint8_t>(i), global_scale));
+  const float rate = step_rate(rule);
+  for (int scale = i; scale < 256; scale += static_cast<int>(blockDim.x)) {
+    t.rate[scale] =
+        rounded_product(rate, inverse_scale(static_cast<std::uint8_t>(scale), global_scale));
   }
   __syncthreads();
 }
