@@ -25,6 +25,48 @@ std::string temporary_pattern(const fs::path& path) {
   return (folder / ("." + path.filename().string() + ".XXXXXX")).string();
 }
 
+std::string_view kind_name(fs::file_type type) {
+  switch (type) {
+    case fs::file_type::regular:
+      return "a file";
+    case fs::file_type::directory:
+      return "a folder";
+    case fs::file_type::fifo:
+      return "a pipe";
+    case fs::file_type::socket:
+      return "a socket";
+    case fs::file_type::block:
+    case fs::file_type::character:
+      return "a device";
+    default:
+      return "neither file nor folder";
+  }
+}
+
+// What symlinks at the end of `path` name, which need not exist: a rename over a link would replace
+// the link. Refuses what is there and is not `wanted`.
+fs::path place_to_replace(const fs::path& path, fs::file_type wanted) {
+  std::error_code ignored;
+  const fs::file_type found = fs::status(path, ignored).type();
+  const bool is_free = found == fs::file_type::not_found || found == fs::file_type::none;
+  QF_CHECK(is_free || found == wanted, "{}: expected {} or a free name, found {}", path.string(),
+           wanted == fs::file_type::directory ? "a folder" : "a regular file", kind_name(found));
+  constexpr int kMostLinks = 40;  // as Linux
+  fs::path place = path;
+  for (int links = 0; fs::is_symlink(fs::symlink_status(place, ignored)); ++links) {
+    QF_CHECK(links < kMostLinks, "{}: cannot be created: too many symlinks", path.string());
+    std::error_code error;
+    const fs::path target = fs::read_symlink(place, error);
+    QF_CHECK(!error, "{}: the link cannot be read: {}", path.string(), error.message());
+    // /dev/stdout: what is open there would not be what is replaced.
+    QF_CHECK(!fs::weakly_canonical(place.parent_path(), ignored).string().starts_with("/proc/"),
+             "{}: expected {} or a free name, found a link to an open file", path.string(),
+             wanted == fs::file_type::directory ? "a folder" : "a regular file");
+    place = place.parent_path() / target;
+  }
+  return place;
+}
+
 // mkstemp and mkdtemp ignore the umask; users expect ordinary permissions.
 mode_t permissions(mode_t wanted) {
   const mode_t mask = ::umask(0);
@@ -84,7 +126,8 @@ void MemorySource::read_at(std::int64_t offset, std::span<std::byte> out) const 
   std::copy_n(bytes_.begin() + offset, out.size(), out.begin());
 }
 
-AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+AtomicFile::AtomicFile(const fs::path& path)
+    : path_(place_to_replace(path, fs::file_type::regular)) {
   std::string pattern = temporary_pattern(path_);
   descriptor_ = ::mkostemp(pattern.data(), O_CLOEXEC);
   QF_CHECK(descriptor_ >= 0, "{}: cannot be created: {}", path_.string(), errno_text());
@@ -120,11 +163,12 @@ void AtomicFile::commit() {
   sync_folder(path_.parent_path());
 }
 
-AtomicFolder::AtomicFolder(fs::path path, bool replace) : path_(std::move(path)) {
-  if (path_.has_parent_path() && path_.filename().empty()) path_ = path_.parent_path();
+AtomicFolder::AtomicFolder(const fs::path& path, bool replace)
+    : path_(place_to_replace(
+          path.has_parent_path() && path.filename().empty() ? path.parent_path() : path,
+          fs::file_type::directory)) {
   std::error_code ignored;
   if (fs::exists(path_, ignored)) {
-    QF_CHECK(fs::is_directory(path_, ignored), "{}: exists and is not a folder", path_.string());
     QF_CHECK(replace || fs::is_empty(path_, ignored),
              "{}: the folder exists and is not empty (--force replaces it)", path_.string());
   }

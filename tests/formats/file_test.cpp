@@ -48,12 +48,61 @@ TEST(AtomicFile, AnImpossiblePlaceIsASentence) {
               HasSubstr("cannot be created"));
   fs::create_directory(folder.path() / "folder");
   EXPECT_THAT(refusal([&] { write_text_file(folder.path() / "folder", "x"); }),
-              HasSubstr("cannot be replaced"));
+              HasSubstr("folder: expected a regular file or a free name, found a folder"));
   EXPECT_EQ(folder.count(), 2) << "the file and the folder";
   EXPECT_THAT(refusal([&] { AtomicFolder out(folder.path() / "file", true); }),
-              HasSubstr("not a folder"));
+              HasSubstr("file: expected a folder or a free name, found a file"));
   EXPECT_THAT(refusal([&] { AtomicFolder out(folder.path() / "file" / "below", true); }),
               HasSubstr("cannot be created"));
+}
+
+TEST(AtomicFile, FollowsLinksAndReplacesWhatTheyName) {
+  const Folder folder;
+  fs::create_directory(folder.path() / "there");
+  write_text_file(folder.path() / "there" / "target", "old");
+  fs::create_symlink("there/target", folder.path() / "link");
+  fs::create_symlink("link", folder.path() / "second");
+  fs::create_symlink("there/new", folder.path() / "dangling");
+  fs::create_symlink("round", folder.path() / "round");
+  write_text_file(folder.path() / "second", "new");
+  write_text_file(folder.path() / "dangling", "made");
+  EXPECT_EQ(read_text_file(folder.path() / "there" / "target"), "new");
+  EXPECT_EQ(read_text_file(folder.path() / "there" / "new"), "made");
+  for (const char* name : {"link", "second", "dangling"}) {
+    EXPECT_TRUE(fs::is_symlink(folder.path() / name)) << name;
+  }
+  EXPECT_THAT(refusal([&] { AtomicFile file(folder.path() / "round"); }),
+              HasSubstr("round: cannot be created: too many symlinks"));
+  EXPECT_THAT(refusal([] { AtomicFile file("/proc/self/exe"); }),
+              HasSubstr("/proc/self/exe: expected a regular file or a free name, found "));
+}
+
+TEST(AtomicFile, LeavesAPipeWhatItIs) {
+  const Folder folder;
+  const fs::path pipe = folder.path() / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  fs::create_symlink("pipe", folder.path() / "link");
+  for (const char* name : {"pipe", "link"}) {
+    EXPECT_THAT(refusal([&] { write_text_file(folder.path() / name, "x"); }),
+                HasSubstr(": expected a regular file or a free name, found a pipe"));
+    EXPECT_THAT(refusal([&] { AtomicFolder out(folder.path() / name, true); }),
+                HasSubstr(": expected a folder or a free name, found a pipe"));
+  }
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  EXPECT_EQ(folder.count(), 2);
+}
+
+TEST(AtomicFolder, FollowsALink) {
+  const Folder folder;
+  fs::create_directory(folder.path() / "target");
+  write_text_file(folder.path() / "target" / "old", "");
+  fs::create_directory_symlink("target", folder.path() / "link");
+  AtomicFolder out(folder.path() / "link" / "", true);
+  write_text_file(out.staging() / "new", "");
+  out.commit();
+  EXPECT_TRUE(fs::is_symlink(folder.path() / "link"));
+  EXPECT_TRUE(fs::exists(folder.path() / "target" / "new"));
+  EXPECT_FALSE(fs::exists(folder.path() / "target" / "old"));
 }
 
 // A limit on file sizes fails write() half way, as a full disk does.

@@ -58,10 +58,12 @@ class MemorySource final : public ByteSource {
 };
 
 // A file that appears whole at `path` on commit(), or not at all: bytes go to a temporary file in
-// the same folder, which the destructor removes when commit() was not reached.
+// the same folder, which the destructor removes when commit() was not reached. A symlink is
+// followed: what it names is replaced. Throws at construction where `path` is there and no regular
+// file.
 class AtomicFile {
  public:
-  explicit AtomicFile(std::filesystem::path path);
+  explicit AtomicFile(const std::filesystem::path& path);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   ~AtomicFile();
@@ -78,10 +80,11 @@ class AtomicFile {
 };
 
 // A folder that appears whole at `path` on commit(), or not at all. Replaces an existing folder
-// only when `replace` is set; otherwise an existing non-empty `path` is refused at construction.
+// only when `replace` is set; otherwise an existing non-empty `path` is refused at construction, as
+// is what is no folder. A symlink is followed.
 class AtomicFolder {
  public:
-  AtomicFolder(std::filesystem::path path, bool replace);
+  AtomicFolder(const std::filesystem::path& path, bool replace);
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;
   ~AtomicFolder();
