@@ -4,12 +4,14 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <map>
 #include <memory>
+#include <ranges>
 #include <utility>
 
 #include "activation_file.h"
@@ -21,6 +23,7 @@
 #include "qwen3fp4/base/error.h"
 #include "tap_comparison.h"
 #include "tapped_run.h"
+#include "weight_difference.h"
 
 namespace qf {
 namespace {
@@ -41,16 +44,6 @@ const WeightMatrix* weight_at(const Qwen3Model& model, const std::string& module
   if (module == "model.embed_tokens") return &model.embed_tokens();
   if (module == "lm_head") return &model.lm_head();
   return &model.weight(layer, module.substr(fmt::format("model.layers.{}.", layer).size()));
-}
-
-bool same_weight(const WeightMatrix& a, const WeightMatrix& b) {
-  const auto same = [](const at::Tensor& x, const at::Tensor& y) {
-    return x.defined() == y.defined() &&
-           (!x.defined() || (x.scalar_type() == y.scalar_type() && at::equal(x, y)));
-  };
-  return a.format() == b.format() && a.global_scale() == b.global_scale() &&
-         same(a.codes(), b.codes()) && same(a.scales(), b.scales()) &&
-         same(a.code_book(), b.code_book());
 }
 
 const at::Tensor* norm_at(const Qwen3Model& model, const std::string& module, std::int64_t layer) {
@@ -116,6 +109,12 @@ class Comparison {
   }
   [[nodiscard]] OtherWeight other_weight(const std::string& module, std::int64_t layer,
                                          const Operation& operation) const;
+  void note_weight(const std::string& module, std::int64_t layer, const OtherWeight& other,
+                   const Operation& operation, AbReport& report);
+  void note_non_finite(const TapResult& tap, AbReport& report);
+  void conclude(AbReport& report) const;
+  // Whether a and b have weights of two models there.
+  [[nodiscard]] static bool two_models(const AbReport& report, const std::string& module);
   [[nodiscard]] at::Tensor expected(std::string_view module, const at::Tensor& rows) const;
   [[nodiscard]] AbFinding find_cause(const std::string& module, std::int64_t layer,
                                      const at::Tensor& got) const;
@@ -125,13 +124,13 @@ class Comparison {
   [[nodiscard]] at::Tensor feed_noise(std::string_view module, const at::Tensor& rows);
   [[nodiscard]] double chained_bound(const std::string& module);
   [[nodiscard]] std::string chained_evidence() const;
-  void measure_scales(std::int64_t layer);
+  void measure_scales(std::int64_t layer, AbReport& report);
   void compare_isolated(std::int64_t layer, AbReport& report);
   void compare_chained(std::int64_t layer, AbReport& report);
 
   const AbSide &a_, &b_;
   const AbOptions& options_;
-  bool has_file_;
+  const ActivationFile* file_;
   Arithmetics arithmetics_;
   at::Generator random_;
   std::map<std::string, ErrorScale> scales_;  // of the stage's taps
@@ -139,6 +138,8 @@ class Comparison {
   // branched off it last.
   double stream_drift_ = 0, branch_drift_ = 0;
   bool exploded_ = false;
+  bool non_finite_noted_ = false;
+  std::string missing_;  // the first tap that the file lacks
   std::optional<AbFinding> chained_finding_;
 
   std::unique_ptr<TappedRun> path_a_;    // none with a file
@@ -154,12 +155,12 @@ Comparison::Comparison(const AbSide& a, const AbSide& b, const ActivationFile* f
     : a_(a),
       b_(b),
       options_(options),
-      has_file_(file != nullptr),
-      arithmetics_{.a = has_file_ ? ComputeDtype::kF32 : a.path.dtype,
+      file_(file),
+      arithmetics_{.a = file != nullptr ? ComputeDtype::kF32 : a.path.dtype,
                    .b = b.path.dtype,
-                   .quantised_activations = quantises(b) != (!has_file_ && quantises(a)),
+                   .quantised_activations = quantises(b) != (file == nullptr && quantises(a)),
                    .operands = {operand_dtype(a.path), operand_dtype(b.path)},
-                   .handed_on = {has_file_ ? ComputeDtype::kF32 : handed_on_dtype(a.path),
+                   .handed_on = {file != nullptr ? ComputeDtype::kF32 : handed_on_dtype(a.path),
                                  handed_on_dtype(b.path)}},
       random_(at::make_generator<at::CPUGeneratorImpl>(options.seed)) {
   const auto reference = [this](std::string_view module, std::int64_t first,
@@ -173,7 +174,7 @@ Comparison::Comparison(const AbSide& a, const AbSide& b, const ActivationFile* f
     return expected(module, rows);
   };
   // What both sides do on purpose, the reference backend does as well.
-  const bool both_quantise = quantises(b) && !has_file_ && quantises(a);
+  const bool both_quantise = quantises(b) && file == nullptr && quantises(a);
   const AbSide plain{.model = a.model,
                      .path = {.backend = "reference",
                               .linear = both_quantise ? LinearMode::kW4A4 : LinearMode::kW4A16}};
@@ -204,11 +205,85 @@ OtherWeight Comparison::other_weight(const std::string& module, std::int64_t lay
   if (a_.model == b_.model) return {};
   if (operation.kind == OpKind::kNorm) {
     const at::Tensor* norm = norm_at(*b_.model, module, layer);
-    return {.norm = at::equal(operation.inputs[1], *norm) ? nullptr : norm};
+    return {.norm = same_values(operation.inputs[1], *norm) ? nullptr : norm};
   }
   if (operation.weight == nullptr) return {};
   const WeightMatrix* matrix = weight_at(*b_.model, module, layer);
-  return {.matrix = same_weight(*operation.weight, *matrix) ? nullptr : matrix};
+  return {.matrix = same_values(*operation.weight, *matrix) ? nullptr : matrix};
+}
+
+void Comparison::note_weight(const std::string& module, std::int64_t layer,
+                             const OtherWeight& other, const Operation& operation,
+                             AbReport& report) {
+  const auto note = [&](const auto& a, const auto& b) {
+    report.differing_weights.push_back({.module = module,
+                                        .layer = layer,
+                                        .how = describe_difference(a, b),
+                                        .allowed = of_unlike_formats(a, b)});
+  };
+  if (operation.weight != nullptr || operation.kind == OpKind::kNorm) ++report.weights;
+  if (other.matrix != nullptr) note(*operation.weight, *other.matrix);
+  if (other.norm != nullptr) note(operation.inputs[1], *other.norm);
+}
+
+bool Comparison::two_models(const AbReport& report, const std::string& module) {
+  return std::ranges::any_of(report.differing_weights, [&](const WeightDifference& weight) {
+    return weight.module == module && !weight.allowed;
+  });
+}
+
+void Comparison::note_non_finite(const TapResult& tap, AbReport& report) {
+  const TapStatistics& s = tap.statistics;
+  if (non_finite_noted_ || !s.non_finite_agree || s.nan_ref + s.inf_ref == 0) return;
+  non_finite_noted_ = true;
+  std::string notice =
+      fmt::format("NaN or infinite values in both paths: first in {} ({} NaN, {} infinite)",
+                  tap.module, s.nan_ref, s.inf_ref);
+  const Operation& operation = recorder().operation(tap.module);
+  if (operation.kind == OpKind::kLinear && at::isfinite(operation.inputs[0]).all().item<bool>()) {
+    const auto y_TO = recorder().taps().get(tap.module).flatten(1);
+    const auto rows = at::isfinite(y_TO).logical_not_().all(0).nonzero().flatten();
+    if (rows.numel() > 0) {
+      notice += fmt::format(
+          ", output feature {} for every token of a finite input: those rows of "
+          "the weight are not finite",
+          rows[0].item<std::int64_t>());
+      if (rows.numel() > 1) notice += fmt::format(" ({} rows)", rows.numel());
+    }
+  }
+  report.notices.push_back(std::move(notice));
+}
+
+void Comparison::conclude(AbReport& report) const {
+  if (file_ != nullptr) {
+    QF_CHECK(!report.isolated.empty() || !report.chained.empty(),
+             "{}: no tap was compared: expected names like {}, found {}", a_.name, missing_,
+             file_->contents());
+  }
+  if (!report.finding) report.finding = chained_finding_;
+  std::vector<std::string> of_others;
+  std::string how;
+  for (const WeightDifference& weight : report.differing_weights) {
+    if (weight.allowed) continue;
+    of_others.push_back(weight.module);
+    if (report.finding && weight.module == report.finding->module) how = weight.how;
+  }
+  const std::size_t rounded = report.differing_weights.size() - of_others.size();
+  if (rounded > 0) {
+    report.notices.push_back(fmt::format(
+        "{} of {} weights are of other formats in b, for whose rounding the bounds allow", rounded,
+        report.weights));
+  }
+  if (of_others.empty()) return;
+  const std::string count =
+      fmt::format("{} of {} weights are of two models", of_others.size(), report.weights);
+  report.notices.push_back(fmt::format("{}, though of one format: {}{}", count,
+                                       fmt::join(of_others | std::views::take(5), ", "),
+                                       of_others.size() > 5 ? ", ..." : ""));
+  if (how.empty()) return;
+  std::string& evidence = report.finding->evidence;
+  evidence += fmt::format("{}weights differ in {}: {}; {}", evidence.empty() ? "" : "; ",
+                          report.finding->module, how, count);
 }
 
 at::Tensor Comparison::expected(std::string_view module, const at::Tensor& rows) const {
@@ -244,12 +319,15 @@ at::Tensor Comparison::feed_noise(std::string_view module, const at::Tensor& row
   return rows + noise.view(rows.sizes());
 }
 
-void Comparison::measure_scales(std::int64_t layer) {
+void Comparison::measure_scales(std::int64_t layer, AbReport& report) {
   scales_.clear();
   for (const std::string& module : recorder().taps().modules()) {
     if (is_alias(module)) continue;
     const Operation& operation = recorder().operation(module);
-    const OtherWeight other = other_weight(module, layer, operation);
+    OtherWeight other = other_weight(module, layer, operation);
+    note_weight(module, layer, other, operation, report);
+    // Rounding to a format is no reason for two weights of it to differ.
+    if (two_models(report, module)) other = {};
     const at::Tensor& y = recorder().taps().get(module);
     scales_.emplace(module, error_scale(operation, y, arithmetics_, other));
   }
@@ -278,15 +356,16 @@ AbFinding Comparison::find_cause(const std::string& module, std::int64_t layer,
   };
   const bool blame_ref = !out_of_bounds(got) && out_of_bounds(ref);
   const at::Tensor& wrong = blame_ref ? ref : got;
-  const auto diagnosis =
-      diagnose({.who = has_file_ ? (blame_ref ? "the file" : "path a") : (blame_ref ? "a" : "b"),
-                .layer = layer,
-                .operation = operation,
-                .weight = blame_ref ? nullptr : other_weight(module, layer, operation).matrix,
-                .ref = right,
-                .got = wrong,
-                .statistics = tap_statistics(right, wrong),
-                .model = blame_ref ? *a_.model : *b_.model});
+  const auto diagnosis = diagnose(
+      {.who = file_ != nullptr ? (blame_ref ? "the file" : "path a") : (blame_ref ? "a" : "b"),
+       .layer = layer,
+       .operation = operation,
+       .weight = blame_ref ? nullptr : other_weight(module, layer, operation).matrix,
+       .ref = right,
+       .got = wrong,
+       .statistics = tap_statistics(right, wrong),
+       .model = blame_ref ? *a_.model : *b_.model,
+       .right_model = *a_.model});
   return {module, layer, diagnosis.fault_class, diagnosis.evidence};
 }
 
@@ -305,8 +384,12 @@ void Comparison::compare_isolated(std::int64_t layer, AbReport& report) {
     const auto verdict = judge_isolated(
         ref, got, {compared(scale.rounding), compared(scale.quantisation)}, statistics);
     report.isolated.push_back(tap_result(module, layer, ref, statistics, verdict));
-    if (!report.isolated.back().within() && !report.finding) {
+    note_non_finite(report.isolated.back(), report);
+    if (report.finding) continue;
+    if (!report.isolated.back().within()) {
       report.finding = find_cause(module, layer, all_got);
+    } else if (two_models(report, module)) {
+      report.finding = {module, layer, FaultClass::kWeights, {}};
     }
   }
 }
@@ -334,7 +417,11 @@ double Comparison::chained_bound(const std::string& module) {
 
 void Comparison::compare_chained(std::int64_t layer, AbReport& report) {
   for (const std::string& module : chained_b_->taps().modules()) {
-    if (is_alias(module) || !reference_->has(module)) continue;
+    if (is_alias(module)) continue;
+    if (!reference_->has(module)) {
+      if (missing_.empty()) missing_ = module;
+      continue;
+    }
     if (static_cast<std::int64_t>(report.chained.size()) >= options_.max_calls) {
       report.stopped_early = true;
       return;
@@ -346,11 +433,11 @@ void Comparison::compare_chained(std::int64_t layer, AbReport& report) {
     const auto verdict = judge_chained(statistics, chained_bound(module));
     report.chained.push_back(tap_result(module, layer, ref, statistics, verdict));
     const TapResult& result = report.chained.back();
-    if (!result.within() && !chained_finding_) {
-      AbFinding& finding = chained_finding_.emplace();
-      finding.module = module;
-      finding.layer = layer;
-      finding.evidence = chained_evidence();
+    note_non_finite(result, report);
+    if (!chained_finding_ && !result.within()) {
+      chained_finding_ = {module, layer, FaultClass::kUnknown, chained_evidence()};
+    } else if (!chained_finding_ && two_models(report, module)) {
+      chained_finding_ = {module, layer, FaultClass::kWeights, {}};
     }
     if (statistics.relative_l2 > options_.explosion_rel || !statistics.non_finite_agree) {
       report.exploded = exploded_ = true;
@@ -373,11 +460,15 @@ AbReport Comparison::run(const AbProgress& progress) {
   AbReport report{.ref = a_.name, .got = b_.name};
   const std::int64_t stages = StageRunner::stages(*a_.model);
   report.layers = a_.model->config().num_hidden_layers;
+  const std::string configs = describe_difference(a_.model->config(), b_.model->config());
+  if (!configs.empty()) {
+    report.notices.push_back("config.json differs between a and b: " + configs);
+  }
   for (std::int64_t stage = 0; stage < stages && !report.stopped_early; ++stage) {
     const std::int64_t layer = stage - 1;
     reference_->run(stage);
     if (recorder_) recorder_->run(stage);
-    measure_scales(layer);
+    measure_scales(layer, report);
     if (isolated()) {
       isolated_b_->run(stage);
       if (selected(layer)) compare_isolated(layer, report);
@@ -390,7 +481,7 @@ AbReport Comparison::run(const AbProgress& progress) {
     }
     if (progress) progress(stage + 1, stages);
   }
-  if (!report.finding) report.finding = chained_finding_;
+  conclude(report);
   return report;
 }
 

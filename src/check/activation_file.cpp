@@ -1,6 +1,7 @@
 #include "activation_file.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -28,6 +29,14 @@ const TensorInfo* ActivationFile::find(const std::string& module) const {
     if (found != file_.entries().end()) return &*found;
   }
   return nullptr;
+}
+
+std::string ActivationFile::contents() const {
+  const auto first = std::ranges::find_if(
+      file_.entries(), [](const TensorInfo& entry) { return entry.name != "ids"; });
+  if (first == file_.entries().end()) return "nothing but ids";
+  const std::size_t others = file_.entries().size() - 2;
+  return first->name + (others > 0 ? fmt::format(" and {} more", others) : "");
 }
 
 at::Tensor ActivationFile::read(const std::string& module,

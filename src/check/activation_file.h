@@ -19,6 +19,8 @@ class ActivationFile {
   [[nodiscard]] const std::vector<std::int64_t>& ids() const { return ids_; }
   // "lm_head" is also found under `logits`.
   [[nodiscard]] bool has(const std::string& module) const { return find(module) != nullptr; }
+  // In words, for errors: of what it holds beside the ids, the first.
+  [[nodiscard]] std::string contents() const;
   // f32 of `shape`, whose first dimension is the tokens. Refuses other types and shapes; those
   // behind the tokens may be one.
   [[nodiscard]] at::Tensor read(const std::string& module,

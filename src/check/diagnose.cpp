@@ -62,18 +62,14 @@ class Hypotheses {
   std::optional<Diagnosis> best_;
 };
 
-const WeightMatrix& weight_of(const Suspect& s) {
-  return s.weight != nullptr ? *s.weight : *s.operation.weight;
-}
-
-void consider_scales_of_others(const Suspect& s, Hypotheses& hypotheses) {
-  const WeightMatrix& own = weight_of(s);
+void consider_scales_of_others(const Suspect& s, const WeightMatrix& own, const Qwen3Model& model,
+                               Hypotheses& hypotheses) {
   if (own.format() != WeightFormat::kNvfp4 || s.layer < 0 ||
-      s.layer >= s.model.config().num_hidden_layers) {
+      s.layer >= model.config().num_hidden_layers) {
     return;
   }
   for (const std::string_view module : kLayerLinears) {
-    const WeightMatrix& other = s.model.weight(s.layer, module);
+    const WeightMatrix& other = model.weight(s.layer, module);
     if (&other == &own || other.format() != WeightFormat::kNvfp4) continue;
     hypotheses.consider(FaultClass::kScaleFactor,
                         fmt::format("the weight had the tensor scale of {}", module),
@@ -81,9 +77,9 @@ void consider_scales_of_others(const Suspect& s, Hypotheses& hypotheses) {
   }
 }
 
-void consider_linear(const Suspect& s, Hypotheses& hypotheses) {
+void consider_misreadings(const Suspect& s, const WeightMatrix& weight, const Qwen3Model& model,
+                          Hypotheses& hypotheses) {
   const at::Tensor& x_TI = s.operation.inputs[0];
-  const WeightMatrix& weight = weight_of(s);
   for (const Misreading& misreading : misreadings()) {
     if (const auto misread = misreading.apply(weight)) {
       hypotheses.consider(misreading.fault_class,
@@ -91,7 +87,17 @@ void consider_linear(const Suspect& s, Hypotheses& hypotheses) {
                           reference().linear(x_TI, *misread));
     }
   }
-  consider_scales_of_others(s, hypotheses);
+  consider_scales_of_others(s, weight, model, hypotheses);
+}
+
+void consider_linear(const Suspect& s, Hypotheses& hypotheses) {
+  const WeightMatrix& weight = *s.operation.weight;
+  consider_misreadings(s, weight, s.right_model, hypotheses);
+  // A suspect that reads its own other weight as it is makes no mistake with it: a misreading that
+  // gives the same values would be named for nothing.
+  if (s.weight != nullptr && !left_over(s, reference().linear(s.operation.inputs[0], *s.weight))) {
+    consider_misreadings(s, *s.weight, s.model, hypotheses);
+  }
   const std::int64_t head_dim = s.model.config().head_dim;
   if (weight.out_features() % head_dim == 0) {
     const auto y_TGE2 = s.ref.view({s.ref.size(0), -1, 2, head_dim / 2});
@@ -165,7 +171,7 @@ void consider_rope(const Suspect& s, Hypotheses& hypotheses) {
   const at::Tensor& x_THE = s.operation.inputs[0];
   const at::Tensor& cos_TE = s.operation.inputs[1];
   const at::Tensor& sin_TE = s.operation.inputs[2];
-  const ModelConfig& config = s.model.config();
+  const ModelConfig& config = s.right_model.config();
   const auto consider = [&](std::string_view sentence, const at::Tensor& candidate) {
     hypotheses.consider(FaultClass::kRope, sentence, candidate);
   };
@@ -176,7 +182,7 @@ void consider_rope(const Suspect& s, Hypotheses& hypotheses) {
   consider("positions were counted from 1",
            rope_with_base(reference(), x_THE, config, config.rope.theta, 1));
   if (const auto base = fitted_base(s)) {
-    consider(fmt::format("RoPE's base were {:.4g} instead of {:.4g}", *base, config.rope.theta),
+    consider(fmt::format("RoPE's base were {:.6g} instead of {:.6g}", *base, config.rope.theta),
              rope_with_base(reference(), x_THE, config, *base, 0));
   }
 }

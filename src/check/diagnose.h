@@ -21,6 +21,7 @@ struct Suspect {
   const at::Tensor& got;
   const TapStatistics& statistics;
   const Qwen3Model& model;  // the suspect's, as it is without injected faults
+  const Qwen3Model& right_model;
 };
 
 struct Diagnosis {

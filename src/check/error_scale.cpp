@@ -104,14 +104,14 @@ at::Tensor row_steps(const WeightMatrix& weight, const at::Tensor& y_TD) {
   return (y_TD.abs().amax(-1, /*keepdim=*/true) / 4).expand_as(y_TD);
 }
 
-// sqrt(sum_i x_ti^2 w_oi^2), in units of each token's and the rows' largest value, so that squares
-// of small numbers do not underflow.
+// sqrt(sum_i x_ti^2 w_oi^2), in units of each token's and each row's largest value, so that squares
+// of small numbers do not underflow, and a row with a NaN costs no other row its bound.
 at::Tensor root_of_squared_products(const at::Tensor& x_TI, const at::Tensor& w_OI) {
   constexpr double kSmallest = std::numeric_limits<float>::min();
   const auto unit_T1 = x_TI.abs().amax(-1, /*keepdim=*/true).clamp_min_(kSmallest);
-  const auto unit = w_OI.abs().max().clamp_min_(kSmallest);
-  const auto sums_TO = at::mm((x_TI / unit_T1).square_(), (w_OI / unit).square_().t());
-  return sums_TO.sqrt_() * unit_T1 * unit;
+  const auto unit_O1 = w_OI.abs().amax(-1, /*keepdim=*/true).clamp_min_(kSmallest);
+  const auto sums_TO = at::mm((x_TI / unit_T1).square_(), (w_OI / unit_O1).square_().t());
+  return sums_TO.sqrt_() * unit_T1 * unit_O1.t();
 }
 
 // The same of a packed weight, unpacked a tile of rows at a time.
@@ -125,14 +125,6 @@ at::Tensor root_of_squared_products(const at::Tensor& x_TI, const WeightMatrix& 
         .copy_(root_of_squared_products(x_TI, weight.dequantize_rows(first, count)));
   }
   return y_TO;
-}
-
-// The unit roundoff of the narrowest type that holds all values: what a norm was stored as.
-double stored_unit(const at::Tensor& values) {
-  const auto fits = [&](at::ScalarType type) {
-    return at::equal(values.to(type).to(at::kFloat), values);
-  };
-  return fits(at::kBFloat16) ? kUnitBF16 : fits(at::kHalf) ? kUnitF16 : kUnitF32;
 }
 
 ErrorScale linear_scale(const Operation& op, const at::Tensor& y, const Arithmetics& arithmetics,
@@ -207,11 +199,14 @@ struct AttentionRows {
   at::Tensor q_HtE, k_HsE, v_HsE;
 };
 
-// In units of the largest value, so that squares of small numbers do not underflow.
+// In units of the largest finite value, so that squares of small numbers do not underflow.
 struct Scaled {
   at::Tensor unit, values;
   explicit Scaled(const at::Tensor& x)
-      : unit(x.abs().max().clamp_min_(std::numeric_limits<float>::min())), values(x / unit) {}
+      : unit(at::where(at::isfinite(x), x.abs(), 0)
+                 .max()
+                 .clamp_min_(std::numeric_limits<float>::min())),
+        values(x / unit) {}
 };
 
 // What rounding q, k, v and the softmax's weights adds. A score's error e is relative in its
@@ -340,6 +335,13 @@ ErrorScale exact_scale(const Operation& operation, const at::Tensor& y,
 }
 
 }  // namespace
+
+double stored_unit(const at::Tensor& values) {
+  const auto fits = [&](at::ScalarType type) {
+    return at::equal(values.to(type).to(at::kFloat), values);
+  };
+  return fits(at::kBFloat16) ? kUnitBF16 : fits(at::kHalf) ? kUnitF16 : kUnitF32;
+}
 
 at::Tensor half_steps(const WeightMatrix& weight) {
   switch (weight.format()) {

@@ -43,6 +43,9 @@ struct OtherWeight {
 [[nodiscard]] ErrorScale error_scale(const Operation& operation, const at::Tensor& y,
                                      const Arithmetics& arithmetics, const OtherWeight& other);
 
+// The unit roundoff of the narrowest type that holds all values: what a norm was stored as.
+[[nodiscard]] double stored_unit(const at::Tensor& values);
+
 // f32 [out, in]: half the distance to the next value that the format can hold, 1.5 code steps where
 // the largest code may have clipped.
 [[nodiscard]] at::Tensor half_steps(const WeightMatrix& weight);

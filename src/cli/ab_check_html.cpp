@@ -23,7 +23,7 @@ td.out { outline: 2px solid #000; outline-offset: -2px }
        white-space: pre; pointer-events: none; display: none; border-radius: 4px; z-index: 1 }
 #scale span { display: inline-block; padding: 1px 8px; font-size: 12px }
 </style></head><body>
-<h1>ab-check</h1><p id="sides"></p><p id="verdict"></p>
+<h1>ab-check</h1><p id="sides"></p><p id="verdict"></p><div id="notices"></div>
 <p>Colour: misfit, the worst difference over its bound. Over 1 is out of bounds (framed).
 <span id="scale"></span></p><div id="maps"></div><div id="tip"></div>
 <script type="application/json" id="data">)html";
@@ -35,6 +35,10 @@ const text = (id, value) => { document.getElementById(id).textContent = value; }
 text('sides', `ref: ${report.ref} | got: ${report.got} | ${report.tokens} tokens, ${report.layers} layers`);
 text('verdict', report.verdict);
 document.getElementById('verdict').className = report.within ? 'good' : 'bad';
+for (const notice of report.notices) {
+  const line = document.createElement('p');
+  line.textContent = `notice: ${notice}`; document.getElementById('notices').append(line);
+}
 // Misfit 1e-3 and less is white, 1 is orange, 1e3 and more or not finite is dark red.
 function colour(misfit) {
   const x = misfit === null ? 1 : Math.min(1, Math.max(0, (Math.log10(misfit + 1e-9) + 3) / 6));

@@ -86,8 +86,17 @@ nlohmann::json to_json(const AbReport& report) {
                       {"exploded", report.exploded},
                       {"isolated", to_json(report.isolated)},
                       {"chained", to_json(report.chained)},
+                      {"weights", report.weights},
+                      {"differing_weights", nlohmann::json::array()},
+                      {"notices", report.notices},
                       {"within", !report.finding},
                       {"finding", nullptr}};
+  for (const WeightDifference& weight : report.differing_weights) {
+    json["differing_weights"].push_back({{"module", weight.module},
+                                         {"layer", weight.layer},
+                                         {"how", weight.how},
+                                         {"allowed", weight.allowed}});
+  }
   if (report.finding) {
     json["finding"] = {{"module", report.finding->module},
                        {"layer", report.finding->layer},
@@ -115,7 +124,11 @@ std::string to_text(const AbReport& report, bool all_taps) {
                   all_taps ? "every tap" : "of each layer the tap with the largest misfit");
   text += table("isolated: every operation of got on ref's values", report.isolated, all_taps);
   text += table("chained: each path on its own", report.chained, all_taps);
-  return text + "\n" + verdict(report) + "\n";
+  text += "\n";
+  for (const std::string& notice : report.notices) {
+    text += fmt::format("notice: {}\n", printable(notice));
+  }
+  return text + verdict(report) + "\n";
 }
 
 }  // namespace qf::cli

@@ -190,6 +190,36 @@ TEST_P(ActivationFiles, ThatAreNoneAreRefused) {
               .c_str());
 }
 
+TEST_P(ActivationFiles, OfWhichNothingIsComparedAreRefused) {
+  test::TemporaryFolder folder;
+  const Qwen3Model model = load();
+  const auto path = folder.path() / "taps.safetensors";
+  const auto refused = [&](const AbOptions& options, const std::string& sentence) {
+    try {
+      (void)ab_check_file({.model = &model}, path, options);
+      ADD_FAILURE() << sentence;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr("no tap was compared: expected names like " + sentence));
+      EXPECT_EQ(error.code(), ExitCode::kUnreadable);
+    }
+  };
+  const std::vector<std::int64_t> numbers{1, 2};
+  const NamedBytes ids{"ids", DType::kI64, {2}, std::as_bytes(std::span(numbers))};
+  const std::vector<float> floats(static_cast<std::size_t>(2 * model.config().hidden_size), 0.5F);
+  const auto write = [&](const std::string& name) {
+    write_taps(
+        path, ids,
+        {name, DType::kF32, {2, model.config().hidden_size}, std::as_bytes(std::span(floats))});
+  };
+  write("model.layers.0");
+  refused({.mode = AbMode::kChained, .layers = {1}},
+          "model.layers.1.input_layernorm, found model.layers.0");
+  write("transformer.h.0");
+  refused({.mode = AbMode::kChained}, "model.embed_tokens, found transformer.h.0");
+  write_safetensors(path, std::vector<NamedBytes>{ids});
+  refused({.mode = AbMode::kChained}, "model.embed_tokens, found nothing but ids");
+}
+
 INSTANTIATE_TEST_SUITE_P(Golden, ActivationFiles,
                          ::testing::Values("qwen3_tied_gqa4", "llama_tied_gqa3"));
 

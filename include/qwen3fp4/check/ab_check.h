@@ -58,6 +58,16 @@ struct AbFinding {
   std::string evidence;  // sentences
 };
 
+// A weight that path b's model has other values of.
+struct WeightDifference {
+  std::string module;
+  std::int64_t layer = 0;  // as TapResult's
+  std::string how;         // "tensor scale 1.2 times (...)", or the two formats
+  // Of other formats, whose rounding the bounds allow for. Else it is another model's weight, and
+  // out of bounds whatever the prompt shows of it.
+  bool allowed = false;
+};
+
 struct AbReport {
   std::string ref, got;  // what was compared, in words
   std::int64_t tokens = 0, layers = 0;
@@ -65,6 +75,9 @@ struct AbReport {
   std::vector<TapResult> chained = {};
   bool stopped_early = false;  // by max_calls
   bool exploded = false;       // the chained comparison ended at its last tap
+  std::int64_t weights = 0;    // of the operations that ran
+  std::vector<WeightDifference> differing_weights = {};  // among them, in forward order
+  std::vector<std::string> notices = {};                 // sentences that do not decide the verdict
   // Of the first tap out of bounds, isolated if there is one, else chained.
   std::optional<AbFinding> finding = std::nullopt;
 };
@@ -81,15 +94,16 @@ struct AbSide {
 using AbProgress = std::function<void(std::int64_t, std::int64_t)>;
 
 // Runs `ids` through both, a layer at a time, compares every tap and forgets it. Memory: one
-// layer's outputs a few times over, the KV caches, and the logits. Throws with exit code 2 for
-// layers that the model does not have and for ids it does not know.
+// layer's outputs a few times over, the KV caches, and the logits. Two models whose weights differ
+// in one format are out of bounds in the first such module that is compared. Throws with exit code
+// 2 for layers that the model does not have and for ids it does not know.
 [[nodiscard]] AbReport ab_check(const AbSide& a, const AbSide& b, std::span<const std::int64_t> ids,
                                 const AbOptions& options, const AbProgress& progress = {});
 
 // The same against a file of f32 activations (from tools/dump_transformers_taps.py or `dump
 // --taps`) of the same weights. The file's values are the reference, for a file cannot be fed with
 // a's; isolated mode feeds a with the file's and needs a tap of every operation, chained takes what
-// there is.
+// there is, and throws where that is nothing.
 [[nodiscard]] AbReport ab_check_file(const AbSide& a, const std::filesystem::path& file,
                                      const AbOptions& options, const AbProgress& progress = {});
 
