@@ -79,6 +79,7 @@ class PathModels {
     if (!other_) {
       ModelOptions options = options_.model;
       options.folder = options_.model_b;
+      options.flag = "--model-b";
       other_.emplace(load(options));
     }
     return side(other_->model, path, options_.model_b);
@@ -123,10 +124,12 @@ std::int64_t layer_number(std::string_view text) {
 std::vector<std::int64_t> parse_layers(std::string_view text) {
   constexpr std::int64_t kMost = 10000;  // no model has as many; a typo must not fill the memory
   std::vector<std::int64_t> layers;
-  while (!text.empty()) {
+  bool more = !text.empty();
+  while (more) {
     const std::size_t comma = std::min(text.find(','), text.size());
     const std::string_view part = text.substr(0, comma);
-    text.remove_prefix(std::min(comma + 1, text.size()));
+    more = comma < text.size();
+    text.remove_prefix(more ? comma + 1 : comma);
     const std::size_t dash = part.find('-');
     const std::int64_t first = layer_number(part.substr(0, dash));
     const std::int64_t last =
@@ -257,13 +260,14 @@ void AbCheckCommand::run() {
   settle_paths();
   check.layers = parse_layers(layers);
   model.backend = "reference";  // paths say what computes
+  if (!html.empty()) const AtomicFile unwritable_places_throw(html);
   if (scales) return check_scales();
   const LoadedModel loaded = load(model);
   if (three_paths) return compare_first_token(loaded);
   const AbReport report = compare(loaded);
   print(json ? to_json(report).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"
              : to_text(report, all_taps));
-  // After the report, which a path that cannot be written must not cost.
+  // After the report, which a disk that has become full must not cost.
   if (!html.empty()) write_text_file(html, to_html(report));
   if (report.finding) {
     fail(ExitCode::kCheckFailed, "ab-check: {} is out of bounds (likely {})",
@@ -287,10 +291,6 @@ std::string positive(const std::string& text) {
   return "";
 }
 
-std::string not_empty(const std::string& text) {
-  return text.empty() ? "expected a value, got an empty one" : "";
-}
-
 void bind_check(CLI::App& command, AbCheckCommand& options) {
   AbOptions& check = options.check;
   add_choice(
@@ -312,6 +312,7 @@ void bind_check(CLI::App& command, AbCheckCommand& options) {
   command
       .add_option("--seed", check.seed,
                   "Of the noise that bounds drift, and of what --inject leaves open")
+      ->check(at_least(0))
       ->capture_default_str();
   command.add_flag("--all-taps", options.all_taps, "Print every tap, not each layer's worst");
 }
@@ -335,16 +336,19 @@ void add_ab_check(CLI::App& app) {
                 ->type_name("PATH")
                 ->capture_default_str();
   auto* model_b = command->add_option("--model-b", options->model_b, "Model folder of path b")
-                      ->type_name("DIR");
+                      ->type_name("DIR")
+                      ->check(not_empty);
   auto* b_file = command
                      ->add_option("--b-file", options->b_file,
                                   "Compare path a with activations in a file (dump --taps, "
                                   "tools/dump_transformers_taps.py)")
-                     ->type_name("FILE");
+                     ->type_name("FILE")
+                     ->check(not_empty);
   command
       ->add_option("--master", options->master,
                    "The model before it was quantised (as convert reads it), for ste=off")
-      ->type_name("DIR");
+      ->type_name("DIR")
+      ->check(not_empty);
   auto* inject =
       command
           ->add_option("--inject", options->inject,
@@ -360,7 +364,9 @@ void add_ab_check(CLI::App& app) {
   for (CLI::Option* option : {b, model_b, inject}) b_file->excludes(option);
   for (CLI::Option* option : prompts) b_file->excludes(option);
   bind_check(*command, *options);
-  command->add_option("--html", options->html, "Write a page with heat maps")->type_name("FILE");
+  command->add_option("--html", options->html, "Write a page with heat maps")
+      ->type_name("FILE")
+      ->check(not_empty);
   command->add_flag("--json", options->json, "Print one JSON object");
   for (CLI::Option* option : command->get_options()) {
     constexpr std::string_view kGoWithIt[] = {"--help", "--model",    "--threads",    "--verbose",

@@ -175,7 +175,7 @@ void add_convert(CLI::App& app) {
       ->capture_default_str();
   command
       ->add_option("--threads", convert->compute.threads, "Threads to compute with; 0: one a core")
-      ->check(CLI::Range(0, 4096))
+      ->check(thread_count)
       ->capture_default_str();
   command->add_flag("--compat", options.compat,
                     "NVFP4 without the tensor scale, for readers that do not know scale_2");

@@ -34,12 +34,14 @@ void add_dump(CLI::App& app) {
       ->add_option("--out", options->out,
                    "safetensors file to write: ids i64 [T], logits f32 [T, vocab]")
       ->type_name("FILE")
+      ->check(not_empty)
       ->required();
   command
       ->add_option("--taps", options->taps,
                    "Write the outputs of these modules, too: model.layers.0.self_attn.q_proj, ...; "
                    "picked by a regular expression")
-      ->type_name("REGEX");
+      ->type_name("REGEX")
+      ->check(not_empty);
   command->callback([options] { options->run(); });
 }
 

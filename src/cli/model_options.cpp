@@ -23,9 +23,10 @@ namespace qf::cli {
 void bind_without_backend(CLI::App& command, ModelOptions& options) {
   command.add_option("--model", options.folder, "Model folder (from convert)")
       ->type_name("DIR")
+      ->check(not_empty)
       ->capture_default_str();
   command.add_option("--threads", options.threads, "Threads to compute with; 0: one a core")
-      ->check(CLI::Range(0, 4096))
+      ->check(thread_count)
       ->capture_default_str();
   command.add_flag("--verbose", options.verbose, "Say on stderr what runs, and how");
 }
@@ -69,7 +70,7 @@ void log_loaded(const std::string& name, const Qwen3Model& model) {
 LoadedModel load(const ModelOptions& options) {
   auto backend = make_backend(options);
   apply_settings(options);
-  auto folder = ModelFolder::open(options.folder);
+  auto folder = ModelFolder::open(options.folder, options.flag);
   const auto show = progress_line("loading " + options.folder);
   auto model = folder.load_model(*backend, [&](std::int64_t done, std::int64_t all) {
     check_interrupted();
@@ -86,7 +87,8 @@ std::vector<CLI::Option*> bind(CLI::App& command, PromptOptions& options) {
   auto* file = command
                    .add_option("--prompt-file", options.file,
                                "Read the message from a file (-: stdin); a last newline is dropped")
-                   ->type_name("FILE");
+                   ->type_name("FILE")
+                   ->check(not_empty);
   auto* ids =
       command
           .add_option("--ids", options.ids, "Token ids instead of a message: 1,2,3 (no template)")
@@ -150,6 +152,19 @@ CLI::Validator at_least(std::int64_t lowest) {
             return fmt::format("expected a whole number of at least {}, got {}", lowest, text);
           },
           ""};
+}
+
+std::string not_empty(const std::string& text) {
+  return text.empty() ? "expected a value, got an empty one" : "";
+}
+
+std::string thread_count(const std::string& text) {
+  int value = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const int most = most_parallel_threads();
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  if (whole && value >= 0 && value <= most) return "";
+  return fmt::format("expected 0 to {} threads (four a core), got {}", most, text);
 }
 
 std::string read_text(const std::string& path) {

@@ -21,6 +21,7 @@ namespace qf::cli {
 // What every command that runs a model takes.
 struct ModelOptions {
   std::string folder{kDefaultModelFolder};
+  std::string_view flag = "--model";  // that named it, for errors
   std::string backend{default_backend_name()};
   std::string dtype{"auto"};
   int threads = 0;  // 0: one a core
@@ -62,6 +63,12 @@ std::vector<CLI::Option*> bind(CLI::App& command, PromptOptions& options);
 
 // Refuses numbers below `lowest`; unlike CLI11's own checks in words that people read.
 [[nodiscard]] CLI::Validator at_least(std::int64_t lowest);
+
+// Refuses an empty value, which would count as none.
+[[nodiscard]] std::string not_empty(const std::string& text);
+// --threads: 0 to most_parallel_threads(). Far more than the machine has cores would only bring it
+// to a standstill.
+[[nodiscard]] std::string thread_count(const std::string& text);
 
 // The whole of a text file, or of stdin for "-".
 [[nodiscard]] std::string read_text(const std::string& path);

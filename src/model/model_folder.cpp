@@ -59,13 +59,13 @@ GenerationConfig GenerationConfig::from_folder(const fs::path& folder) {
   return out;
 }
 
-ModelFolder ModelFolder::open(const fs::path& path) {
+ModelFolder ModelFolder::open(const fs::path& path, std::string_view flag) {
   if (!fs::is_directory(path)) {
     const bool is_default = path == fs::path(kDefaultModelFolder);
     fail(ExitCode::kUnreadable, "{}: expected a model folder, found {}{}", path.string(),
          fs::exists(path) ? "a file" : "nothing",
          is_default ? "; scripts/quickstart.sh fetches and converts the default model"
-                    : " (--model)");
+                    : fmt::format(" ({})", flag));
   }
   QF_CHECK(fs::exists(path / "config.json"), "{}: expected config.json in the model folder",
            path.string());

@@ -78,6 +78,8 @@ int parallel_threads() {
   return threads > 0 ? threads : tbb::info::default_concurrency();
 }
 
+int most_parallel_threads() { return 4 * tbb::info::default_concurrency(); }
+
 void parallel_chunks(std::int64_t count, std::int64_t chunk, const ChunkTask& task) {
   const std::int64_t chunks = (count + chunk - 1) / chunk;
   const at::ThreadLocalState caller;

@@ -119,9 +119,10 @@ TEST_F(AbCheckCommand, HtmlIsWholeAndLoadsNothing) {
   EXPECT_THAT(text, HasSubstr("model.layers.1.mlp.swiglu"));
   EXPECT_THAT(text, Not(HasSubstr("http")));
   EXPECT_THAT(text, Not(HasSubstr("src=")));
-  const auto unwritable = check({"--html", path("no/such/folder.html").string()});
+  const auto unwritable = run_program({"ab-check", "--model", path("absent").string(), "--html",
+                                       path("no/such/folder.html").string()});
   EXPECT_EQ(unwritable.exit_code, 4);
-  EXPECT_THAT(unwritable.out, HasSubstr("within bounds"));  // the report is not lost with it
+  EXPECT_THAT(unwritable.err, HasSubstr("folder.html: cannot be created"));  // before the model
 }
 
 TEST_F(AbCheckCommand, TwoModelsAndAFileOfActivations) {
@@ -130,6 +131,8 @@ TEST_F(AbCheckCommand, TwoModelsAndAFileOfActivations) {
   EXPECT_EQ(other.exit_code, 1);
   EXPECT_THAT(other.out,
               HasSubstr("first layer out of bounds: model.embed_tokens; likely weights"));
+  EXPECT_THAT(other.out, HasSubstr("notice: 16 of 25 weights are of two models, though of one "
+                                   "format: model.embed_tokens, "));
 
   const auto file = path("taps.safetensors").string();
   ASSERT_EQ(
@@ -142,6 +145,24 @@ TEST_F(AbCheckCommand, TwoModelsAndAFileOfActivations) {
   Words with_prompt = compare;
   with_prompt.insert(with_prompt.end(), {"--ids", "1"});
   EXPECT_EQ(run_program(with_prompt).exit_code, 2);
+}
+
+TEST_F(AbCheckCommand, SaysWhatDiffersInTheOtherFoldersConfig) {
+  TinyModel{}.write(path("other"));
+  const auto config = path("other") / "config.json";
+  auto json = nlohmann::json::parse(read_text_file(config));
+  json["rope_theta"] = 50000.0;
+  write_text_file(config, json.dump());
+  const auto done = check({"--model-b", path("other").string()});
+  EXPECT_EQ(done.exit_code, 1);
+  EXPECT_THAT(done.out,
+              HasSubstr("notice: config.json differs between a and b: rope_theta 10000 and 50000"));
+  EXPECT_THAT(done.out, HasSubstr("likely RoPE: b computes as if RoPE's base were 50000 instead of "
+                                  "10000"));
+  const auto as_json =
+      nlohmann::json::parse(check({"--model-b", path("other").string(), "--json"}).out);
+  EXPECT_EQ(as_json["notices"].size(), 1U);
+  EXPECT_EQ(as_json["differing_weights"], nlohmann::json::array());
 }
 
 TEST_F(AbCheckCommand, ScaleCheckIsExact) {
@@ -180,12 +201,33 @@ TEST_F(AbCheckCommand, WrongUsageIsOneSentence) {
                                                {"--explosion-rel", "nan"},
                                                {"--layers", ""},
                                                {"--layers", "-1"},
-                                               {"--inject", ""}}) {
+                                               {"--layers", "1,"},
+                                               {"--inject", ""},
+                                               {"--b-file", ""},
+                                               {"--model-b", ""},
+                                               {"--master", ""},
+                                               {"--html", ""},
+                                               {"--seed", "-1"},
+                                               {"--threads", "4096"}}) {
     const auto done = check(wrong);
     EXPECT_EQ(done.exit_code, 2) << wrong[0] << " " << wrong[1];
     EXPECT_EQ(std::ranges::count(done.err, '\n'), 1) << done.err;
     EXPECT_EQ(done.out, "");
   }
+}
+
+TEST_F(AbCheckCommand, NamesTheOptionThatIsWrong) {
+  const auto says = [&](const Words& words, const char* sentence) {
+    EXPECT_THAT(run_program(words).err, HasSubstr(sentence));
+  };
+  says({"ab-check", "--model", ""}, "--model: expected a value, got an empty one");
+  says({"dump", "--out", ""}, "--out: expected a value, got an empty one");
+  says({"dump", "--out", "x", "--taps", ""}, "--taps: expected a value, got an empty one");
+  says({"generate", "--prompt-file", ""}, "--prompt-file: expected a value, got an empty one");
+  says({"convert", "a", "b", "--threads", "4096"}, " threads (four a core), got 4096");
+  says({"ab-check", "--threads", "2x"}, " threads (four a core), got 2x");
+  EXPECT_THAT(check({"--model-b", path("absent").string()}).err,
+              HasSubstr("absent: expected a model folder, found nothing (--model-b)"));
 }
 
 }  // namespace

@@ -36,8 +36,9 @@ struct ModelFolder {
   std::string no_chat_template_reason;  // why chat_template is absent, for the error that needs it
 
   // Reads everything but the weights. A missing folder is refused; for the default folder the
-  // message names the one command that fetches it (scripts/quickstart.sh).
-  [[nodiscard]] static ModelFolder open(const std::filesystem::path& path);
+  // message names the one command that fetches it (scripts/quickstart.sh), for others `flag`.
+  [[nodiscard]] static ModelFolder open(const std::filesystem::path& path,
+                                        std::string_view flag = "--model");
   [[nodiscard]] Qwen3Model load_model(
       const Backend& backend,
       const std::function<void(std::int64_t, std::int64_t)>& progress = {}) const;

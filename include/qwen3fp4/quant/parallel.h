@@ -24,5 +24,7 @@ void parallel_chunks(std::int64_t count, std::int64_t chunk, const ChunkTask& ta
 // operation. Not to be called from several threads at once, nor during a loop.
 void set_parallel_threads(int threads);
 [[nodiscard]] int parallel_threads();
+// The most that make sense to ask for: four a core that this process may run on.
+[[nodiscard]] int most_parallel_threads();
 
 }  // namespace qf
