@@ -11,7 +11,6 @@
 #include <cmath>
 #include <map>
 #include <memory>
-#include <ranges>
 #include <utility>
 
 #include "activation_file.h"
@@ -277,9 +276,11 @@ void Comparison::conclude(AbReport& report) const {
   if (of_others.empty()) return;
   const std::string count =
       fmt::format("{} of {} weights are of two models", of_others.size(), report.weights);
+  constexpr std::size_t kShown = 5;
+  const bool more = of_others.size() > kShown;
+  of_others.resize(std::min(of_others.size(), kShown));
   report.notices.push_back(fmt::format("{}, though of one format: {}{}", count,
-                                       fmt::join(of_others | std::views::take(5), ", "),
-                                       of_others.size() > 5 ? ", ..." : ""));
+                                       fmt::join(of_others, ", "), more ? ", ..." : ""));
   if (how.empty()) return;
   std::string& evidence = report.finding->evidence;
   evidence += fmt::format("{}weights differ in {}: {}; {}", evidence.empty() ? "" : "; ",
