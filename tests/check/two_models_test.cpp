@@ -112,12 +112,14 @@ TEST(TwoModels, DoNotPassWhereThePromptShowsNoDifference) {
     values[1][1] = std::nextafter(value, 2 * value);
     return WeightMatrix::dense(values);
   });
-  const AbReport report = compare(a, b);
-  for (const TapResult& tap : report.isolated) EXPECT_TRUE(tap.within()) << tap.module;
-  ASSERT_TRUE(report.finding);
-  EXPECT_EQ(report.finding->module, kChangedTap);
-  EXPECT_EQ(report.finding->fault_class, FaultClass::kWeights);
-  EXPECT_THAT(report.finding->evidence, ::testing::StartsWith("weights differ in "));
+  for (const AbMode mode : {AbMode::kIsolated, AbMode::kChained}) {
+    const AbReport report = compare(a, b, {.mode = mode});
+    for (const TapResult& tap : report.isolated) EXPECT_TRUE(tap.within()) << tap.module;
+    ASSERT_TRUE(report.finding);
+    EXPECT_EQ(report.finding->module, kChangedTap);
+    EXPECT_EQ(report.finding->fault_class, FaultClass::kWeights);
+    EXPECT_THAT(report.finding->evidence, ::testing::StartsWith("weights differ in "));
+  }
   // In layers that are left out it is said, and does not decide.
   const AbReport elsewhere = compare(a, b, {.mode = AbMode::kIsolated, .layers = {0}});
   EXPECT_FALSE(elsewhere.finding);
