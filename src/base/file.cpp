@@ -1,10 +1,12 @@
 #include "qwen3fp4/base/file.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <string>
@@ -14,6 +16,8 @@
 
 namespace qf {
 namespace {
+
+std::atomic<bool> drop_page_cache = false;
 
 namespace fs = std::filesystem;
 
@@ -103,6 +107,8 @@ FileSource::FileSource(const fs::path& path) : name_(path.string()) {
 
 FileSource::~FileSource() { ::close(descriptor_); }
 
+void set_drop_page_cache(bool drop) { drop_page_cache = drop; }
+
 void FileSource::read_at(std::int64_t offset, std::span<std::byte> out) const {
   check_range(*this, offset, out.size());
   // Linux reads at most 2 GiB in one call.
@@ -119,6 +125,10 @@ void FileSource::read_at(std::int64_t offset, std::span<std::byte> out) const {
              name_, out.size(), offset, done);
     done += static_cast<std::size_t>(got);
   }
+  // A hint: where it fails, nothing is lost but memory.
+  if (drop_page_cache.load(std::memory_order_relaxed)) {
+    (void)::posix_fadvise(descriptor_, offset, static_cast<off_t>(out.size()), POSIX_FADV_DONTNEED);
+  }
 }
 
 void MemorySource::read_at(std::int64_t offset, std::span<std::byte> out) const {
@@ -128,10 +138,10 @@ void MemorySource::read_at(std::int64_t offset, std::span<std::byte> out) const 
 
 AtomicFile::AtomicFile(const fs::path& path)
     : path_(place_to_replace(path, fs::file_type::regular)) {
-  std::string pattern = temporary_pattern(path_);
-  descriptor_ = ::mkostemp(pattern.data(), O_CLOEXEC);
+  // In place: no destructor would remove the file after an allocation that fails here.
+  temporary_ = temporary_pattern(path_);
+  descriptor_ = ::mkostemp(temporary_.data(), O_CLOEXEC);
   QF_CHECK(descriptor_ >= 0, "{}: cannot be created: {}", path_.string(), errno_text());
-  temporary_ = pattern;
   ::fchmod(descriptor_, permissions(0666));
 }
 
@@ -169,7 +179,7 @@ AtomicFolder::AtomicFolder(const fs::path& path, bool replace)
           fs::file_type::directory)) {
   std::error_code ignored;
   if (fs::exists(path_, ignored)) {
-    QF_CHECK(replace || fs::is_empty(path_, ignored),
+    QF_CHECK(replace || folder_is_empty(path_),
              "{}: the folder exists and is not empty (--force replaces it)", path_.string());
   }
   std::error_code error;
@@ -178,8 +188,13 @@ AtomicFolder::AtomicFolder(const fs::path& path, bool replace)
   std::string pattern = temporary_pattern(path_);
   QF_CHECK(::mkdtemp(pattern.data()) != nullptr, "{}: cannot be created: {}", path_.string(),
            errno_text());
-  staging_ = pattern;
-  fs::permissions(staging_, static_cast<fs::perms>(permissions(0777)), error);
+  try {
+    staging_ = pattern;
+  } catch (const std::bad_alloc&) {
+    ::rmdir(pattern.c_str());  // no destructor runs
+    throw;
+  }
+  ::chmod(pattern.c_str(), permissions(0777));
 }
 
 AtomicFolder::~AtomicFolder() {
@@ -188,8 +203,16 @@ AtomicFolder::~AtomicFolder() {
   fs::remove_all(staging_, ignored);
 }
 
+// Where the file system can, both folders change places at once, so that there is always one of
+// them at `path`.
 void AtomicFolder::commit() {
   std::error_code error;
+  if (::renameat2(AT_FDCWD, staging_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) {
+    committed_ = true;
+    sync_folder(path_.parent_path());
+    fs::remove_all(staging_, error);
+    return;
+  }
   // A folder cannot be renamed over a full one: the old one steps aside first, and comes back when
   // the second rename fails.
   const fs::path aside = staging_.string() + ".old";
@@ -207,6 +230,10 @@ void AtomicFolder::commit() {
   committed_ = true;
   fs::remove_all(aside, error);
   sync_folder(path_.parent_path());
+}
+
+bool folder_is_empty(const fs::path& path) {
+  return fs::directory_iterator(path) == fs::directory_iterator();
 }
 
 std::string read_text_file(const fs::path& path, std::int64_t limit_bytes) {

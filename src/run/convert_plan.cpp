@@ -172,7 +172,7 @@ void check_destination(const std::filesystem::path& source,
   if (!fs::is_directory(destination)) {
     fail(ExitCode::kUsage, "{}: expected a folder to write, found a file", destination.string());
   }
-  if (fs::is_empty(destination)) return;
+  if (folder_is_empty(destination)) return;
   if (!replace) {
     fail(ExitCode::kUsage, "{}: exists already (--force replaces a model folder)",
          destination.string());

@@ -24,7 +24,7 @@ void check_destination(const CheckpointSource& source, const fs::path& destinati
     fail(ExitCode::kUsage, "{}: expected a destination apart from the source", path.string());
   }
   const bool folder = format == ExportFormat::kSafetensors;
-  if (fs::exists(path) && !(folder && fs::is_directory(path) && fs::is_empty(path))) {
+  if (fs::exists(path) && !(folder && fs::is_directory(path) && folder_is_empty(path))) {
     if (!replace) fail(ExitCode::kUsage, "{}: exists already (--force replaces it)", path.string());
     const bool ours = folder ? fs::exists(path / "model.safetensors") : fs::is_regular_file(path);
     if (!ours) {

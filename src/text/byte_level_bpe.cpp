@@ -44,7 +44,9 @@ int code_point(std::string_view character) {
 void check_unset(const nlohmann::json& model, const char* key, const std::string& what) {
   if (!model.contains(key)) return;
   const auto& value = model[key];
-  const bool unset = value.is_null() || value == false || value == "";
+  // Compared without making JSON of the other side, which cannot report that memory is out.
+  const bool unset = value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
+                     (value.is_string() && value.get_ref<const std::string&>().empty());
   QF_CHECK(unset, "{}: '{}' {} is not supported", what, key, value.dump());
 }
 

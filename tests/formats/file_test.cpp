@@ -1,9 +1,13 @@
 #include "qwen3fp4/base/file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "bytes.h"
@@ -146,6 +150,36 @@ TEST(AtomicFolder, ReplacesWholeFoldersOnlyWhenAsked) {
   EXPECT_FALSE(fs::exists(path / "a"));
   EXPECT_EQ(read_text_file(path / "b"), "2");
   EXPECT_EQ(std::distance(fs::directory_iterator(path.parent_path()), {}), 1);
+}
+
+// Pages of a file that are in the page cache.
+std::int64_t cached_pages(const fs::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY);
+  const auto size = static_cast<std::size_t>(fs::file_size(path));
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  void* const mapped = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor, 0);
+  std::vector<unsigned char> there((size + page - 1) / page);
+  const int status = ::mincore(mapped, size, there.data());
+  ::munmap(mapped, size);
+  ::close(descriptor);
+  if (status != 0) return -1;
+  return std::count_if(there.begin(), there.end(), [](unsigned char c) { return (c & 1) != 0; });
+}
+
+// In the working folder: a temporary one may be a tmpfs, which is nothing but page cache.
+TEST(FileSource, GivesPageCacheBackWhereAskedTo) {
+  const fs::path path = fs::current_path() / "page_cache_test.bin";
+  constexpr std::size_t kBytes = std::size_t{4} << 20;
+  write_text_file(path, std::string(kBytes, 'x'));
+  std::vector<std::byte> read(kBytes);
+  const FileSource source(path);
+  source.read_at(0, read);
+  EXPECT_EQ(cached_pages(path), kBytes / 4096) << "as the kernel does by itself";
+  set_drop_page_cache(true);
+  source.read_at(0, read);
+  set_drop_page_cache(false);
+  EXPECT_EQ(cached_pages(path), 0);
+  fs::remove(path);
 }
 
 TEST(FileSource, SaysWhatItCannotRead) {

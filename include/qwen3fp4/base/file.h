@@ -41,6 +41,10 @@ class FileSource final : public ByteSource {
   std::int64_t size_ = 0;
 };
 
+// From now on pages of files that were read are given back to the kernel at once: where a GPU
+// shares the machine's memory, its driver takes page cache for used memory. Off at first.
+void set_drop_page_cache(bool drop);
+
 // Borrows `bytes`, which must outlive it. For fuzz targets and tests.
 class MemorySource final : public ByteSource {
  public:
@@ -74,7 +78,7 @@ class AtomicFile {
 
  private:
   std::filesystem::path path_;
-  std::filesystem::path temporary_;
+  std::string temporary_;
   int descriptor_ = -1;
   std::int64_t bytes_written_ = 0;
 };
@@ -97,6 +101,9 @@ class AtomicFolder {
   std::filesystem::path staging_;
   bool committed_ = false;
 };
+
+// std::filesystem's own ends the process where it finds no memory.
+[[nodiscard]] bool folder_is_empty(const std::filesystem::path& path);
 
 // Whole small files (JSON, prompts). Refuses files over `limit_bytes`.
 [[nodiscard]] std::string read_text_file(const std::filesystem::path& path,
