@@ -4,7 +4,8 @@
     check_cli_doc.py PROGRAM doc/cli.md             exit 1 and a list of differences
     check_cli_doc.py --update PROGRAM doc/cli.md    rewrites the tables instead
 
-A table stands between `<!-- options: NAME -->` and `<!-- end -->`, one for each sub-command.
+A table stands between `<!-- options: NAME -->` and `<!-- end -->`, one for each sub-command, and one
+named `every-command` for the memory guard's options, which all of them must have.
 """
 
 import pathlib
@@ -16,6 +17,8 @@ BLOCK = re.compile(r"<!-- options: (\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
 DESCRIPTION_COLUMN = 30
 # Their defaults are the machine's choice.
 MACHINE_DEFAULTS = {"--backend"}
+EVERY_COMMAND = "every-command"
+SHARED = re.compile(r"--(guard|guard-.*|memory-report)")
 
 
 def help_text(program, *command):
@@ -73,8 +76,18 @@ def options(program, command):
 
 
 def table(program, command):
+    """Of a sub-command's own options; of those that all have, which must be the same everywhere."""
+    if command != EVERY_COMMAND:
+        return to_table(row for row in options(program, command) if not SHARED.fullmatch(row[0]))
+    tables = {
+        to_table(row for row in options(program, each) if SHARED.fullmatch(row[0])) for each in sub_commands(program)
+    }
+    return tables.pop() if len(tables) == 1 else "the sub-commands' shared options differ\n"
+
+
+def to_table(rows):
     lines = ["| option | value | default | |", "|---|---|---|---|"]
-    for name, value, default, description in options(program, command):
+    for name, value, default, description in rows:
         cells = [f"`{name}`", f"`{value}`" if value else "", default, description]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
@@ -86,7 +99,7 @@ def main():
     program, doc_path = arguments[1 if update else 0 :]
     path = pathlib.Path(doc_path)
     text = path.read_text()
-    commands = sub_commands(program)
+    commands = [*sub_commands(program), EVERY_COMMAND]
     if update:
         path.write_text(
             BLOCK.sub(lambda m: f"<!-- options: {m[1]} -->\n{table(program, m[1])}<!-- end -->", text)
@@ -105,7 +118,7 @@ def main():
         wrong += [f"{command}: only in {doc_path}: {row}" for row in sorted(in_doc - in_help)]
     if not rows:
         wrong.append("no option was found in --help: has its layout changed?")
-    print("\n".join(wrong) or f"{doc_path}: {rows} options of {len(commands)} commands, as in --help")
+    print("\n".join(wrong) or f"{doc_path}: {rows} options of {len(commands) - 1} commands, as in --help")
     return 1 if wrong else 0
 
 

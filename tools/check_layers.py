@@ -11,13 +11,14 @@ BELOW = {
     "kernels": [],
     "formats": ["base"],
     "text": ["base", "formats"],
+    "memory": ["base"],
     "quant": ["base", "kernels", "formats"],
-    "backend": ["base", "kernels", "quant"],
-    "model": ["base", "kernels", "formats", "text", "quant", "backend"],
-    "run": ["base", "kernels", "formats", "text", "quant", "backend", "model"],
-    "train": ["base", "kernels", "formats", "text", "quant", "backend", "model", "run"],
-    "check": ["base", "kernels", "formats", "quant", "backend", "model", "run", "train"],
-    "cli": ["base", "formats", "text", "quant", "backend", "model", "run", "check", "train"],
+    "backend": ["base", "memory", "kernels", "quant"],
+    "model": ["base", "memory", "kernels", "formats", "text", "quant", "backend"],
+    "run": ["base", "memory", "kernels", "formats", "text", "quant", "backend", "model"],
+    "train": ["base", "memory", "kernels", "formats", "text", "quant", "backend", "model", "run"],
+    "check": ["base", "memory", "kernels", "formats", "quant", "backend", "model", "run", "train"],
+    "cli": ["base", "memory", "formats", "text", "quant", "backend", "model", "run", "check", "train"],
 }
 NO_TORCH = {"base", "kernels", "formats", "text"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)

@@ -11,6 +11,7 @@
 #include "qwen3fp4/backend/emulated.h"
 #include "qwen3fp4/backend/reference.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/memory/guard.h"
 #include "qwen3fp4/quant/parallel.h"
 
 // Shapes in this file: T new tokens, S cached tokens (S >= T), H query heads, K key/value heads,
@@ -147,7 +148,9 @@ std::unique_ptr<Backend> make_backend(std::string_view name, ComputeDtype dtype)
       fail(ExitCode::kUsage, "backend 'cuda': {}; this machine has {} (--backend)",
            no_cuda_reason(), fmt::join(backend_names(), ", "));
     }
-    return make_cuda_backend(dtype);
+    auto backend = make_cuda_backend(dtype);
+    watch_device_memory();
+    return backend;
   }
   std::unique_ptr<Backend> backend;
   if (name == "reference") backend = std::make_unique<ReferenceBackend>();

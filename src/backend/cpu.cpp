@@ -20,8 +20,6 @@ static_assert(CpuBackend::kFusedTokens == kLinearMaxTokens);
 constexpr std::int64_t kWeightsPerTask = std::int64_t{1} << 16;
 // Tokens of one task of an elementwise operation; fewer are not worth a second thread.
 constexpr std::int64_t kTokensPerTask = 16;
-// Rows unpacked at a time by one thread: all that is ever dense.
-constexpr std::int64_t kTileRows = 128;
 
 void multiply_rows(const WeightMatrix& weight, const LinearInput& in, RowRange rows,
                    const LinearOutput& out, CpuIsa isa) {

@@ -13,13 +13,16 @@
 #include "app.h"
 #include "bench_report.h"
 #include "model_options.h"
+#include "plan.h"
 #include "progress.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/formats/tensor_info.h"
 #include "qwen3fp4/model/synthetic.h"
 #include "qwen3fp4/quant/parallel.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/run/inference_plan.h"
 #include "qwen3fp4/run/kernel_bench.h"
+#include "qwen3fp4/train/memory_plan.h"
 #include "qwen3fp4/train/start.h"
 #include "qwen3fp4/train/step_bench.h"
 
@@ -38,6 +41,7 @@ struct BenchCommand {
       fmt::format("{}x{}", KernelBenchOptions{}.out_features, KernelBenchOptions{}.in_features)};
   bool json = false;
   bool csv = false;
+  bool dry_run = false;
 
   void run();
 
@@ -45,6 +49,11 @@ struct BenchCommand {
   void run_model(const Qwen3Model& measured, const std::string& name) const;
   void run_kernels() const;
   void run_steps() const;
+  // Print the plan or refuse it; true: the run ends here.
+  [[nodiscard]] bool plan_only(const ModelConfig& config, std::int64_t weights,
+                               const Backend& backend) const;
+  [[nodiscard]] bool plan_steps(const StepBenchOptions& options, const ModelConfig& config,
+                                const Backend& backend) const;
   [[nodiscard]] SyntheticWeights::Progress progress_of_drawing() const {
     return [show = progress_line("drawing " + synthetic)](std::int64_t done, std::int64_t all) {
       check_interrupted();
@@ -119,6 +128,7 @@ void BenchCommand::run_steps() const {
   const ModelConfig config = qwen3_config(synthetic);
   const auto backend = qf::make_backend(model.backend, ComputeDtype::kF32);
   apply_settings(model);
+  if (plan_steps(options, config, *backend)) return;
   SyntheticWeights weights(config, WeightFormat::kNvfp4, bench.seed, progress_of_drawing());
   const auto drawn = ModelWeights::load(
       config, weights, *backend,
@@ -144,17 +154,58 @@ void BenchCommand::run_steps() const {
   print_report(subject, report);
 }
 
+bool BenchCommand::plan_only(const ModelConfig& config, std::int64_t weights,
+                             const Backend& backend) const {
+  const auto most = [](const std::vector<std::int64_t>& values) {
+    return values.empty() ? 0 : std::ranges::max(values);
+  };
+  const std::int64_t longest = std::max(most(bench.prompt_tokens), most(bench.decode_tokens));
+  const auto plan_of = [&](std::int64_t depth) {
+    return plan_inference(
+        config, weights, backend,
+        {.context = depth + longest, .prompt = std::max(most(bench.prompt_tokens), depth)});
+  };
+  MemoryPlan plan = plan_of(most(bench.depths));
+  return settle_plan(plan, backend.device().is_cuda(), {.dry_run = dry_run, .json = json},
+                     [&](const std::vector<MemoryPool>& pools) -> std::string {
+                       const std::int64_t fits = largest_that_fits(
+                           0, most(bench.depths), pools, backend.device().is_cuda(), plan_of);
+                       return fits < 0 ? "" : fmt::format("--depth {} would fit", fits);
+                     });
+}
+
+bool BenchCommand::plan_steps(const StepBenchOptions& options, const ModelConfig& config,
+                              const Backend& backend) const {
+  const TrainShapes shapes =
+      synthetic_shapes(config, {.profile = profile}, backend.device().is_cuda());
+  TrainSettings settings;
+  settings.compute = options.compute;
+  std::vector<TrainBatch> batches;
+  for (const auto& [sequences, tokens] : options.batches) {
+    TrainSequence sequence;
+    sequence.ids.resize(static_cast<std::size_t>(tokens));
+    sequence.targets.assign(static_cast<std::size_t>(tokens), true);
+    batches.emplace_back(static_cast<std::size_t>(sequences), sequence);
+  }
+  MemoryPlan plan = plan_memory(shapes, settings, batches);
+  return settle_plan(plan, shapes.on_device, {.dry_run = dry_run, .json = json},
+                     [](const std::vector<MemoryPool>&) { return std::string(); });
+}
+
 void BenchCommand::run() {
   const InterruptGuard guard;
   if (kernels) return run_kernels();
   if (!train.empty()) return run_steps();
   if (synthetic.empty()) {
-    const LoadedModel loaded = load(model);
+    auto opened = open(model);
+    if (plan_only(opened.config(), opened.weight_bytes(), *opened.backend)) return;
+    const LoadedModel loaded = load(std::move(opened), model);
     return run_model(loaded.model, model.folder);
   }
   const ModelConfig config = qwen3_config(synthetic);
   const auto backend = make_backend(model);
   apply_settings(model);
+  if (plan_only(config, weight_bytes(config, format), *backend)) return;
   SyntheticWeights weights(config, format, bench.seed, progress_of_drawing());
   const Qwen3Model drawn = Qwen3Model::load(config, weights, *backend);
   log_loaded(synthetic, drawn);
@@ -173,7 +224,7 @@ void check_options(const CLI::App& command) {
   if (command.count("--kernels") > 0) {
     refuse_options(command,
                    {"--model", "--backend", "--dtype", "--synthetic", "--format", "--pp", "--tg",
-                    "--depth", "--train"},
+                    "--depth", "--train", "--dry-run"},
                    "--kernels, which runs no model");
   }
   if (command.count("--train") > 0) {
@@ -240,6 +291,7 @@ void add_bench(CLI::App& app) {
       ->type_name("OUTxIN")
       ->capture_default_str()
       ->needs(kernels);
+  bind_dry_run(*command, options->dry_run);
   auto* json = command->add_flag("--json", options->json, "Print one object instead of a table");
   command->add_flag("--csv", options->csv, "Print comma-separated values")->excludes(json);
   command->callback([command, options] {

@@ -7,10 +7,12 @@
 
 #include "app.h"
 #include "model_options.h"
+#include "plan.h"
 #include "progress.h"
 #include "qwen3fp4/backend/backend.h"
 #include "qwen3fp4/base/error.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/base/interrupt.h"
+#include "qwen3fp4/formats/tensor_info.h"
 #include "qwen3fp4/train/calibration.h"
 #include "qwen3fp4/train/dataset.h"
 
@@ -28,6 +30,7 @@ struct ConvertCommand {
   Calibration calibration = Calibration::kWeighted;
   std::int64_t calibration_tokens = 32768;
   ModelOptions compute;  // its backend runs the source over the texts
+  bool dry_run = false;
   bool json = false;
 };
 
@@ -112,11 +115,32 @@ void calibrate(ConvertCommand& convert, const CheckpointSource& source) {
                          });
 }
 
+// The largest tensor as the file has it, in f32, and as it is written.
+bool plan_only(const ConvertCommand& convert, const CheckpointSource& source) {
+  std::int64_t most = 0;
+  std::int64_t layer = 0;
+  for (const CheckpointTensor& tensor : source.tensors()) {
+    const std::int64_t values = element_count(tensor.shape);
+    most = std::max(most, tensor.bytes + values * 4 + values / 2 + values / 16);
+    if (tensor.name.starts_with("model.layers.0.")) layer += values * 4;
+  }
+  MemoryPlan plan;
+  plan.phases = {{"a tensor: as it is read, in f32, and as it is written", most}};
+  if (!convert.calibrate.empty()) {
+    plan.phases.emplace_back(
+        "calibration: a layer in f32, hidden states",
+        layer + 2 * convert.calibration_tokens * source.config().hidden_size * 4);
+  }
+  return settle_plan(plan, /*on_device=*/false, {.dry_run = convert.dry_run, .json = convert.json},
+                     [](const std::vector<MemoryPool>&) { return std::string(); });
+}
+
 void run_convert(const CLI::App& command, ConvertCommand& convert) {
   check_options(command, convert);
   apply_settings(convert.compute);
   const InterruptGuard guard;
   const auto source = open_checkpoint(convert.source);
+  if (plan_only(convert, *source)) return;
   for (const auto& note : source->notes()) spdlog::warn("note: {}", note);
   if (!convert.calibrate.empty()) calibrate(convert, *source);
   ConvertReport report;
@@ -183,6 +207,7 @@ void add_convert(CLI::App& app) {
                       "Regular expression: weights whose name it finds keep the source's float "
                       "type (bf16 for block-quantised sources)");
   command->add_flag("--force", options.replace, "Replace DST when it is a model folder already");
+  bind_dry_run(*command, convert->dry_run);
   command->add_flag("--json", convert->json, "Print the table of errors and bytes as one object");
   command->callback([command, convert] { run_convert(*command, *convert); });
 }

@@ -9,7 +9,7 @@
 #include "model_options.h"
 #include "progress.h"
 #include "qwen3fp4/base/error.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/train/identity_gate.h"
 #include "qwen3fp4/train/replay.h"
 

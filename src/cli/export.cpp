@@ -3,8 +3,8 @@
 
 #include "app.h"
 #include "progress.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/run/export_checkpoint.h"
-#include "qwen3fp4/run/interrupt.h"
 
 namespace qf::cli {
 namespace {

@@ -7,7 +7,7 @@
 #include "progress.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/train/identity.h"
 #include "qwen3fp4/train/replay.h"
 

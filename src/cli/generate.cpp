@@ -8,9 +8,11 @@
 
 #include "app.h"
 #include "model_options.h"
+#include "plan.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/run/generator.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/run/inference_plan.h"
 #include "qwen3fp4/run/sampling_defaults.h"
 
 namespace qf::cli {
@@ -27,11 +29,14 @@ struct GenerateCommand {
   bool json = false;
   bool timing = false;
   bool logits_hash = false;
+  bool dry_run = false;
 
   void run();
 
  private:
-  void prepare(const LoadedModel& loaded);
+  void prepare(const ModelFolder& folder);
+  // Prints it, or refuses what would not fit; true: the run ends here.
+  [[nodiscard]] bool plan_only(const OpenedModel& opened) const;
   void set_context(const ModelConfig& config);
   nlohmann::json answer_turn(Generator& generator, bool has_tokenizer);
   void print_extras(const Answer& answer, std::size_t sequence_length) const;
@@ -108,8 +113,7 @@ void GenerateCommand::set_context(const ModelConfig& config) {
   context = std::min(most, prompt_tokens + rounds * answer + (rounds - 1) * followup_tokens);
 }
 
-void GenerateCommand::prepare(const LoadedModel& loaded) {
-  const ModelFolder& folder = loaded.folder;
+void GenerateCommand::prepare(const ModelFolder& folder) {
   const Prompt asked = read(prompt);
   turn_ids_ = prompt_ids(folder, asked);
   if (turns > 1) {
@@ -118,7 +122,7 @@ void GenerateCommand::prepare(const LoadedModel& loaded) {
   }
   generator.sampling = resolve_sampling(folder.generation, sampling);
   if (!ignore_eos) generator.end_tokens = folder.end_tokens();
-  set_context(loaded.model.config());
+  set_context(folder.config);
   const auto& s = generator.sampling;
   spdlog::debug("prompt of {} tokens, context of {}", turn_ids_.size(), generator.context);
   spdlog::debug("temperature {}, top-k {}, top-p {}, min-p {}, repetition penalty {}, seed {}",
@@ -186,12 +190,35 @@ nlohmann::json GenerateCommand::answer_turn(Generator& run, bool has_tokenizer) 
   }
 }
 
+bool GenerateCommand::plan_only(const OpenedModel& opened) const {
+  const auto prompt_tokens = static_cast<std::int64_t>(turn_ids_.size());
+  const std::int64_t weights = opened.weight_bytes();
+  const auto plan_of = [&](std::int64_t context) {
+    // Without a cache the whole sequence is a prompt in the end.
+    const std::int64_t longest = generator.use_kv_cache ? prompt_tokens : context;
+    return plan_inference(opened.config(), weights, *opened.backend,
+                          {.context = context, .prompt = longest});
+  };
+  MemoryPlan plan = plan_of(generator.context);
+  return settle_plan(plan, opened.on_device(), {.dry_run = dry_run, .json = json},
+                     [&](const std::vector<MemoryPool>& pools) -> std::string {
+                       const std::int64_t fits = largest_that_fits(
+                           prompt_tokens, generator.context, pools, opened.on_device(), plan_of);
+                       if (fits < prompt_tokens) return "";
+                       return fmt::format("--context {} would fit", fits);
+                     });
+}
+
 void GenerateCommand::run() {
   const InterruptGuard guard;
-  const LoadedModel loaded = load(model);
+  auto opened = open(model);
+  if (!opened.folder.tokenizer && !generator.stop.empty()) {
+    (void)opened.folder.require_tokenizer();
+  }
+  prepare(opened.folder);
+  if (plan_only(opened)) return;
+  const LoadedModel loaded = load(std::move(opened), model);
   const Tokenizer* tokenizer = loaded.folder.tokenizer ? &*loaded.folder.tokenizer : nullptr;
-  if (tokenizer == nullptr && !generator.stop.empty()) (void)loaded.folder.require_tokenizer();
-  prepare(loaded);
   Generator run(loaded.model, tokenizer, generator);
   spdlog::debug("decode: {}", run.decode_description());
   auto rows = nlohmann::json::array();
@@ -236,6 +263,7 @@ void add_generate(CLI::App& app) {
       ->type_name("TEXT")
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON object instead of the text");
+  bind_dry_run(*command, options->dry_run);
   command->add_flag("--timing", options->timing, "Say tok/s and GB/s on stderr");
   command->add_flag("--logits-hash", options->logits_hash,
                     "Print a hash of the bits of the last token's logits");

@@ -9,7 +9,9 @@
 #include <string_view>
 
 #include "app.h"
+#include "guard.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/memory/host_cap.h"
 #include "qwen3fp4/quant/parallel.h"
 
 namespace qf::cli {
@@ -18,10 +20,6 @@ namespace {
 int report(ExitCode code, std::string_view sentence) {
   fmt::print(stderr, "qwen3fp4: {}\n", printable(std::string(sentence)));
   return static_cast<int>(code);
-}
-
-int refuse_usage(std::string_view sentence) {
-  return report(ExitCode::kUsage, fmt::format("{} (--help lists the options)", sentence));
 }
 
 // libtorch has no exception type of its own for an allocation that failed on the CPU.
@@ -48,6 +46,54 @@ void add_commands(CLI::App& app) {
   add_train(app);
 }
 
+Outcome refused_usage(std::string_view sentence) {
+  return {ExitCode::kUsage, fmt::format("{} (--help lists the options)", sentence)};
+}
+
+Outcome parse_and_run(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+    return {};
+  } catch (const CLI::CallForHelp&) {
+    print(app.help());  // a sub-command's own when one was named
+    return {};
+  } catch (const CLI::CallForVersion& version) {
+    print(std::string(version.what()) + "\n");
+    return {};
+  } catch (const CLI::RequiredError& error) {
+    const auto unknown = app.remaining();
+    if (!app.get_subcommands().empty() || unknown.empty()) return refused_usage(error.what());
+    return refused_usage(fmt::format("no sub-command is called '{}'", unknown.front()));
+  } catch (const CLI::ParseError& error) {
+    return refused_usage(error.what());
+  }
+}
+
+// Whatever is thrown, as a sentence.
+Outcome outcome_of(CLI::App& app, const RunGuard& guard, int argc, char** argv) {
+  try {
+    return parse_and_run(app, argc, argv);
+  } catch (const Error& error) {
+    return {error.code(), error.what()};
+  } catch (const CapExceeded& error) {
+    return {ExitCode::kGuardStopped,
+            fmt::format("memory guard: {} in main memory (--guard-limit-gb)", error.what())};
+  } catch (const std::bad_alloc&) {
+    return {ExitCode::kOutOfMemory, "out of memory"};
+  } catch (const c10::OutOfMemoryError& error) {
+    return guard.device_out_of_memory(error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    // what() carries a stack trace; users get the sentence.
+    const std::string sentence = error.what_without_backtrace();
+    if (is_out_of_memory(sentence)) {
+      return {ExitCode::kOutOfMemory, "out of memory: " + sentence};
+    }
+    return {ExitCode::kCheckFailed, "internal error in libtorch: " + sentence};
+  } catch (const std::exception& error) {
+    return {ExitCode::kCheckFailed, std::string("internal error: ") + error.what()};
+  }
+}
+
 int run(int argc, char** argv) {
   // A closed stdout then fails the write that meets it (exit code 1) instead of killing us before
   // temporary files are removed.
@@ -57,24 +103,15 @@ int run(int argc, char** argv) {
   spdlog::set_default_logger(log);
   set_parallel_threads(0);
 
-  CLI::App app("4-bit Qwen3 inference", "qwen3fp4");
+  CLI::App app("4-bit Qwen3 inference and training", "qwen3fp4");
   add_commands(app);
-  try {
-    app.parse(argc, argv);
-    return static_cast<int>(ExitCode::kDone);
-  } catch (const CLI::CallForHelp&) {
-    print(app.help());  // a sub-command's own when one was named
-    return static_cast<int>(ExitCode::kDone);
-  } catch (const CLI::CallForVersion& version) {
-    print(std::string(version.what()) + "\n");
-    return static_cast<int>(ExitCode::kDone);
-  } catch (const CLI::RequiredError& error) {
-    const auto unknown = app.remaining();
-    if (!app.get_subcommands().empty() || unknown.empty()) return refuse_usage(error.what());
-    return refuse_usage(fmt::format("no sub-command is called '{}'", unknown.front()));
-  } catch (const CLI::ParseError& error) {
-    return refuse_usage(error.what());
-  }
+  RunGuard guard;
+  guard.bind(app);
+  const Outcome outcome = outcome_of(app, guard, argc, argv);
+  const std::string report_failed = guard.finish(outcome.code, outcome.sentence);
+  if (outcome.code != ExitCode::kDone) return report(outcome.code, outcome.sentence);
+  if (!report_failed.empty()) return report(ExitCode::kUnreadable, report_failed);
+  return static_cast<int>(ExitCode::kDone);
 }
 
 }  // namespace
@@ -82,17 +119,6 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) try {
   return qf::cli::run(argc, argv);
-} catch (const qf::Error& error) {
-  return qf::cli::report(error.code(), error.what());
-} catch (const std::bad_alloc&) {
-  return qf::cli::report(qf::ExitCode::kOutOfMemory, "out of memory");
-} catch (const c10::Error& error) {
-  // what() carries a stack trace; users get the sentence.
-  const std::string sentence = error.what_without_backtrace();
-  if (qf::cli::is_out_of_memory(sentence)) {
-    return qf::cli::report(qf::ExitCode::kOutOfMemory, "out of memory: " + sentence);
-  }
-  return qf::cli::report(qf::ExitCode::kCheckFailed, "internal error in libtorch: " + sentence);
 } catch (const std::exception& error) {
   return qf::cli::report(qf::ExitCode::kCheckFailed,
                          std::string("internal error: ") + error.what());

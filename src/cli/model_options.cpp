@@ -15,8 +15,10 @@
 #include "qwen3fp4/backend/cuda.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
+#include "qwen3fp4/base/interrupt.h"
+#include "qwen3fp4/memory/guard.h"
 #include "qwen3fp4/quant/parallel.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/run/inference_plan.h"
 
 namespace qf::cli {
 
@@ -58,6 +60,25 @@ void apply_settings(const ModelOptions& options) {
   set_parallel_threads(options.threads);
 }
 
+void log_memory() {
+  const auto* const guard = memory_guard();
+  if (guard == nullptr || !spdlog::should_log(spdlog::level::debug)) return;
+  const MemorySample sample = guard->read();
+  for (std::size_t i = 0; i < kMemoryGauges; ++i) {
+    const auto gauge = static_cast<MemoryGauge>(i);
+    if (sample[gauge]) {
+      spdlog::debug("memory: {} {} ({})", gauge_name(gauge), gigabytes(*sample[gauge]),
+                    gauge_source(gauge));
+    } else {
+      spdlog::debug("memory: {} not observed: {}", gauge_name(gauge), guard->why_empty(gauge));
+    }
+  }
+  for (const MemoryPool& pool : guard->pools()) {
+    spdlog::debug("memory guard: {} of at most {} of {} in use", gigabytes(pool.used),
+                  gigabytes(pool.limit), pool.name());
+  }
+}
+
 void log_loaded(const std::string& name, const Qwen3Model& model) {
   spdlog::debug("{}: {} layers, {:.1f} MB of weights", name, model.config().num_hidden_layers,
                 static_cast<double>(model.weight_bytes()) / 1e6);
@@ -65,20 +86,32 @@ void log_loaded(const std::string& name, const Qwen3Model& model) {
     spdlog::warn("no GPU is used: {}", no_cuda_reason());
   }
   spdlog::debug("backend {} ({} threads)", model.backend().description(), parallel_threads());
+  log_memory();
 }
 
-LoadedModel load(const ModelOptions& options) {
+std::int64_t OpenedModel::weight_bytes() const {
+  return qf::weight_bytes(DatReader(folder.path / "model.dat"));
+}
+
+OpenedModel open(const ModelOptions& options) {
   auto backend = make_backend(options);
   apply_settings(options);
-  auto folder = ModelFolder::open(options.folder, options.flag);
+  return {ModelFolder::open(options.folder, options.flag), std::move(backend)};
+}
+
+LoadedModel load(OpenedModel opened, const ModelOptions& options) {
   const auto show = progress_line("loading " + options.folder);
-  auto model = folder.load_model(*backend, [&](std::int64_t done, std::int64_t all) {
+  auto model = opened.folder.load_model(*opened.backend, [&](std::int64_t done, std::int64_t all) {
     check_interrupted();
     show(done, all);
   });
   log_loaded(options.folder, model);
-  return {std::move(folder), std::move(backend), std::move(model)};
+  note_memory_tensors("weights", model.tensors());
+  begin_memory_phase("model_loaded");
+  return {std::move(opened.folder), std::move(opened.backend), std::move(model)};
 }
+
+LoadedModel load(const ModelOptions& options) { return load(open(options), options); }
 
 std::vector<CLI::Option*> bind(CLI::App& command, PromptOptions& options) {
   auto* text = command.add_option("--prompt", options.prompt.text, "The user's message")

@@ -35,6 +35,8 @@ void bind_without_backend(CLI::App& command, ModelOptions& options);
 [[nodiscard]] std::unique_ptr<Backend> make_backend(const ModelOptions& options);
 // Applies --threads and --verbose.
 void apply_settings(const ModelOptions& options);
+// What --verbose says of the memory guard's sources and limits.
+void log_memory();
 // What --verbose says once a model is there.
 void log_loaded(const std::string& name, const Qwen3Model& model);
 
@@ -43,7 +45,18 @@ struct LoadedModel {
   std::unique_ptr<Backend> backend;
   Qwen3Model model;
 };
+// Everything but the weights, so that a plan can be made before they are read.
+struct OpenedModel {
+  ModelFolder folder;
+  std::unique_ptr<Backend> backend;
+  [[nodiscard]] const ModelConfig& config() const { return folder.config; }
+  [[nodiscard]] bool on_device() const { return backend->device().is_cuda(); }
+  // Of the folder's file, from its headers.
+  [[nodiscard]] std::int64_t weight_bytes() const;
+};
 // With apply_settings().
+[[nodiscard]] OpenedModel open(const ModelOptions& options);
+[[nodiscard]] LoadedModel load(OpenedModel opened, const ModelOptions& options);
 [[nodiscard]] LoadedModel load(const ModelOptions& options);
 
 // The prompt options that `generate` and `dump` share.

@@ -8,8 +8,10 @@
 
 #include "app.h"
 #include "model_options.h"
+#include "plan.h"
 #include "qwen3fp4/base/error.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/base/interrupt.h"
+#include "qwen3fp4/run/inference_plan.h"
 
 namespace qf::cli {
 namespace {
@@ -21,8 +23,13 @@ struct PerplexityCommand {
   std::string kl_against;  // empty: no comparison
   std::string kl_backend;  // empty: the model's
   bool json = false;
+  bool dry_run = false;
 
   void run();
+
+ private:
+  [[nodiscard]] ModelOptions teacher_options() const;
+  [[nodiscard]] bool plan_only(const OpenedModel& opened) const;
 };
 
 nlohmann::json to_json(const PerplexityResult& result) {
@@ -48,20 +55,57 @@ std::string to_text(const PerplexityResult& result) {
   return text;
 }
 
+bool PerplexityCommand::plan_only(const OpenedModel& opened) const {
+  const std::int64_t weights = opened.weight_bytes();
+  std::optional<OpenedModel> teacher;
+  if (!kl_against.empty()) teacher.emplace(open(teacher_options()));
+  const auto plan_of = [&](std::int64_t context) {
+    // Logits, in double precision too, and their log-softmax; of two models twice, and the terms
+    // of their divergence.
+    const InferenceRun run{.context = context,
+                           .prompt = context,
+                           .logit_rows = kPerplexityRows,
+                           .logit_bytes = teacher ? 56 : 20};
+    auto plan = plan_inference(opened.config(), weights, *opened.backend, run);
+    if (teacher) {
+      const auto other =
+          plan_inference(teacher->config(), teacher->weight_bytes(), *teacher->backend, run);
+      std::int64_t held = 0;
+      for (const auto& [name, bytes] : other.held) held += bytes;
+      plan.held.emplace_back("the teacher, with its keys, values and hidden states", held);
+    }
+    return plan;
+  };
+  MemoryPlan plan = plan_of(perplexity.context);
+  return settle_plan(plan, opened.on_device(), {.dry_run = dry_run, .json = json},
+                     [&](const std::vector<MemoryPool>& pools) -> std::string {
+                       const std::int64_t fits = largest_that_fits(2, perplexity.context, pools,
+                                                                   opened.on_device(), plan_of);
+                       return fits < 2 ? "" : fmt::format("--context {} would fit", fits);
+                     });
+}
+
+ModelOptions PerplexityCommand::teacher_options() const {
+  ModelOptions options = model;
+  options.folder = kl_against;
+  options.flag = "--kl-against";
+  if (!kl_backend.empty()) {
+    options.backend = kl_backend;
+    options.dtype = "auto";
+  }
+  return options;
+}
+
 void PerplexityCommand::run() {
   const InterruptGuard guard;
   const std::string text = read_text(file);
-  const LoadedModel loaded = load(model);
+  auto opened = open(model);
+  if (plan_only(opened)) return;
+  const LoadedModel loaded = load(std::move(opened), model);
   const auto ids = loaded.folder.require_tokenizer().encode(text, SpecialTokens::kMatch);
   std::optional<LoadedModel> teacher;
   if (!kl_against.empty()) {
-    ModelOptions options = model;
-    options.folder = kl_against;
-    if (!kl_backend.empty()) {
-      options.backend = kl_backend;
-      options.dtype = "auto";
-    }
-    teacher.emplace(load(options));
+    teacher.emplace(load(teacher_options()));
     const auto& tokenizer = teacher->folder.tokenizer;
     QF_CHECK(!tokenizer || tokenizer->encode(text, SpecialTokens::kMatch) == ids,
              "--kl-against {}: its tokenizer gives other ids for the text than {}'s", kl_against,
@@ -103,6 +147,7 @@ void add_perplexity(CLI::App& app) {
                    "What computes the teacher (default: what computes the model)")
       ->needs(against)
       ->type_name("NAME");
+  bind_dry_run(*command, options->dry_run);
   command->add_flag("--json", options->json, "Print one JSON object");
   command->callback([options] { options->run(); });
 }

@@ -10,11 +10,14 @@
 
 #include "app.h"
 #include "model_options.h"
+#include "plan.h"
 #include "progress.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
+#include "qwen3fp4/base/interrupt.h"
+#include "qwen3fp4/memory/guard.h"
 #include "qwen3fp4/run/export_checkpoint.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/run/inference_plan.h"
 #include "qwen3fp4/train/ask.h"
 #include "qwen3fp4/train/checkpoint.h"
 #include "qwen3fp4/train/export.h"
@@ -73,6 +76,9 @@ class TrainCommand {
  private:
   void preview();
   void load();
+  void note_tensors() const;
+  // A step of the run; where the guard or a cap stops it, what is whole is saved.
+  void step(TrainReport& report);
   [[nodiscard]] double learning_rate() const;
   [[nodiscard]] ExportOptions export_options() const {
     return {.replace = options_.replace, .tensor_scale = !options_.compat};
@@ -82,8 +88,8 @@ class TrainCommand {
   void check_exports() const;
   void write_exports(TrainReport& report) const;
   void print_plan() const;
-  [[nodiscard]] MemoryPlan plan();
-  void print_memory();
+  // From headers and the first batches; true: the run ends here (--dry-run).
+  [[nodiscard]] bool plan_only();
   void resume();
   void train();
   void evaluate(TrainReport& report);
@@ -110,7 +116,7 @@ class TrainCommand {
   std::vector<TrainBatch> held_out_batches_;
   std::optional<BatchLoss> held_out_;
   std::int64_t evaluated_step_ = -1;
-  MemoryPlan memory_;  // for --report
+  MemoryPlan memory_;
 };
 
 void TrainCommand::preview() {
@@ -125,7 +131,6 @@ void TrainCommand::preview() {
 }
 
 void TrainCommand::load() {
-  backend_ = qf::make_backend(options_.model.backend, ComputeDtype::kF32);
   std::unique_ptr<CheckpointSource> master;
   if (!options_.init_master.empty()) master = open_checkpoint(options_.init_master);
   options_.start.master = master.get();
@@ -142,6 +147,27 @@ void TrainCommand::load() {
   auto& peak = options_.settings.schedule.peak;
   peak = options_.learning_rate > 0 ? options_.learning_rate : learning_rate();
   trainer_ = std::make_unique<Trainer>(*model_, teacher_.get(), options_.settings);
+  note_tensors();
+  begin_memory_phase("model_loaded");
+}
+
+void TrainCommand::note_tensors() const {
+  std::vector<at::Tensor> weights;
+  std::vector<at::Tensor> states;
+  model_->for_each([&](const ModelWeight& weight) {
+    weights.push_back(weight.weight().codes());
+    weights.push_back(weight.weight().scales());
+    if (weight.trained() == nullptr) return;
+    weight.trained()->visit_states(
+        [&](const std::string&, at::Tensor& state) { states.push_back(state); });
+  });
+  note_memory_tensors("weights", weights);
+  // Codes are among a checkpoint's states too; they are the weights.
+  std::erase_if(states, [&](const at::Tensor& state) {
+    return std::ranges::any_of(
+        weights, [&](const at::Tensor& w) { return w.defined() && w.is_alias_of(state); });
+  });
+  note_memory_tensors("masters and optimiser states", states);
 }
 
 std::vector<std::pair<ExportFormat, std::string>> TrainCommand::exports() const {
@@ -202,40 +228,58 @@ void TrainCommand::print_plan() const {
                options_.batch.tokens > 0 ? fmt::format("{} tokens", options_.batch.tokens)
                                          : fmt::format("{} sequences", options_.batch.sequences),
                s.schedule.peak, s.schedule.warmup_steps, s.clip, s.seed);
-  spdlog::info("profile  {}: {:.1f} MB of weights, {:.1f} MB of masters and states",
-               train_profile_name(options_.start.profile),
-               static_cast<double>(model_->weight_bytes()) / 1e6,
-               static_cast<double>(model_->state_bytes()) / 1e6);
+  spdlog::info(
+      "profile  {}: {:.1f} MB of weights, {:.1f} MB of masters and states, planned peak "
+      "{:.1f} MB",
+      train_profile_name(options_.start.profile), static_cast<double>(model_->weight_bytes()) / 1e6,
+      static_cast<double>(model_->state_bytes()) / 1e6, static_cast<double>(memory_.peak()) / 1e6);
   spdlog::info("out      {}, log {}{}", options_.out, options_.log,
                options_.save_every > 0 ? ", checkpoint " + options_.checkpoint_path() : "");
 }
 
-MemoryPlan TrainCommand::plan() {
+bool TrainCommand::plan_only() {
+  const bool on_device = options_.model.backend == "cuda";
+  backend_ = qf::make_backend(options_.model.backend, ComputeDtype::kF32);
   std::vector<TrainBatch> batches;
   const auto steps = std::min(kPlannedSteps, options_.settings.schedule.steps);
   for (std::int64_t step = 1; step <= steps; ++step) batches.push_back(stream_.batch(step));
-  return plan_memory(*model_, teacher_.get(), options_.settings, batches);
-}
-
-void TrainCommand::print_memory() {
-  const auto plan = this->plan();
-  if (options_.json) {
-    nlohmann::ordered_json json{{"held", nlohmann::ordered_json::object()},
-                                {"phases", nlohmann::ordered_json::object()},
-                                {"peak_bytes", plan.peak()}};
-    for (const auto& [name, bytes] : plan.held) json["held"][name] = bytes;
-    for (const auto& [name, bytes] : plan.phases) json["phases"][name] = bytes;
-    print(json.dump() + "\n");
-    return;
-  }
-  const auto row = [](const std::string& name, std::int64_t bytes) {
-    return fmt::format("{:<56} {:>10.1f} MB\n", name, static_cast<double>(bytes) / 1e6);
+  const DatReader file(folder_.path / "model.dat");
+  const bool keeps_copy = options_.teacher.empty() && !options_.replay.empty();
+  const auto plan_of = [&](TrainProfile profile, std::int64_t sequences) {
+    TrainStart start = options_.start;
+    start.profile = profile;
+    TrainShapes shapes = shapes_of(file, folder_.config, start, on_device, keeps_copy);
+    if (!options_.teacher.empty()) {
+      shapes.teacher =
+          weight_bytes(DatReader(std::filesystem::path(options_.teacher) / "model.dat"));
+    }
+    auto cut = batches;
+    for (TrainBatch& batch : cut) {
+      if (std::ssize(batch) > sequences) batch.resize(static_cast<std::size_t>(sequences));
+    }
+    return plan_memory(shapes, options_.settings, cut);
   };
-  std::string table = "held all the time\n";
-  for (const auto& [name, bytes] : plan.held) table += row("  " + name, bytes);
-  table += "one after the other\n";
-  for (const auto& [name, bytes] : plan.phases) table += row("  " + name, bytes);
-  print(table + row("peak", plan.peak()));
+  std::int64_t most = 0;
+  for (const TrainBatch& batch : batches) most = std::max<std::int64_t>(most, std::ssize(batch));
+  memory_ = plan_of(options_.start.profile, most);
+  return settle_plan(memory_, on_device, {.dry_run = options_.dry_run, .json = options_.json},
+                     [&](const std::vector<MemoryPool>& pools) -> std::string {
+                       const auto fits_with = [&](TrainProfile profile) {
+                         return largest_that_fits(
+                             1, most, pools, on_device,
+                             [&](std::int64_t sequences) { return plan_of(profile, sequences); });
+                       };
+                       if (const auto fits = fits_with(options_.start.profile); fits >= 1) {
+                         return fmt::format("--batch {} would fit", fits);
+                       }
+                       for (const auto profile : {TrainProfile::kDefault, TrainProfile::kMin}) {
+                         if (const auto fits = fits_with(profile); fits >= 1) {
+                           return fmt::format("--profile {} --batch {} would fit",
+                                              train_profile_name(profile), fits);
+                         }
+                       }
+                       return "";
+                     });
 }
 
 void TrainCommand::resume() {
@@ -297,6 +341,24 @@ void TrainCommand::save(TrainReport& report) {
   report.note(fmt::format("saved {} after step {}", path, trainer_->progress().steps_done));
 }
 
+void TrainCommand::step(TrainReport& report) {
+  const std::int64_t number = trainer_->progress().steps_done + 1;
+  const auto saved = [&]() -> std::string {
+    if (!trainer_->whole()) return "the step had begun to change weights, so nothing was saved";
+    if (number == 1) return "no step was done yet, so there is nothing to save";
+    save(report);
+    return fmt::format("--resume {} goes on after step {}", options_.checkpoint_path(), number - 1);
+  };
+  try {
+    last_ = trainer_->step(stream_.batch(number));
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::kGuardStopped) throw;
+    fail(error.code(), "{}; {}", error.what(), saved());
+  } catch (const std::bad_alloc& error) {
+    fail(ExitCode::kGuardStopped, "memory guard: step {}: {}; {}", number, error.what(), saved());
+  }
+}
+
 void TrainCommand::train() {
   const std::int64_t steps = options_.settings.schedule.steps;
   TrainReport report({options_.log, options_.tensorboard}, trainer_->progress().steps_done, steps);
@@ -305,14 +367,14 @@ void TrainCommand::train() {
   };
   while (trainer_->progress().steps_done < steps && !stopped_early()) {
     const std::int64_t step = trainer_->progress().steps_done + 1;
-    last_ = trainer_->step(stream_.batch(step));
+    this->step(report);
     report.step(last_, backend_->memory_peak());
     if (due(options_.eval_every, step)) evaluate(report);
     if (due(options_.sample_every, step)) sample(report);
     if (interrupted()) {
       save(report);
-      fail(ExitCode::kInterrupted, "interrupted after step {}; --resume {} goes on", step,
-           options_.checkpoint_path());
+      fail_interrupted(
+          fmt::format("after step {}; --resume {} goes on", step, options_.checkpoint_path()));
     }
     if (options_.save_every > 0 && step % options_.save_every == 0) save(report);
   }
@@ -323,6 +385,7 @@ void TrainCommand::train() {
 
 // Where the folder cannot be written after all, the run is not lost if a checkpoint can.
 void TrainCommand::export_or_save(TrainReport& report) {
+  begin_memory_phase("export");
   const auto& best = trainer_->progress().best;
   try {
     if (options_.early_stop > 0 && best.step < trainer_->progress().steps_done) {
@@ -415,11 +478,10 @@ void TrainCommand::run() {
     check_exports();
     check_watching();
   }
+  if (plan_only()) return;
   load();
   check_export(*model_, export_options());
   print_plan();
-  if (options_.dry_run) return print_memory();
-  if (!options_.report.empty()) memory_ = plan();
   resume();
   train();
 }

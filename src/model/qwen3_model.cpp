@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/model/rope.h"
 #include "qwen3fp4/model/weights.h"
 #include "weight_loader.h"
@@ -236,7 +237,10 @@ at::Tensor Qwen3Model::forward(std::span<const std::int64_t> tokens, KvCache& ca
     const auto piece = tokens.first(std::min(most, tokens.size()));
     const ForwardPass pass(*this, piece, cache, cache.length(), tap);
     auto x_TD = pass.embed();
-    for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) x_TD = pass.layer(i, x_TD);
+    for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+      check_stop_request();
+      x_TD = pass.layer(i, x_TD);
+    }
     cache.advance(static_cast<std::int64_t>(piece.size()));
     pieces.push_back(pass.final_norm(x_TD));
     tokens = tokens.subspan(piece.size());
@@ -248,6 +252,24 @@ at::Tensor Qwen3Model::logits(const at::Tensor& hidden_TD, const Tap& tap) const
   const c10::InferenceMode no_autograd;
   const auto logits = backend_->logits(hidden_TD, lm_head());
   return tap ? tap("lm_head", logits) : logits;
+}
+
+std::vector<at::Tensor> Qwen3Model::tensors() const {
+  std::vector<at::Tensor> all{norm_};
+  const auto add = [&](const WeightMatrix& weight) {
+    for (const at::Tensor* t : {&weight.codes(), &weight.scales(), &weight.code_book()}) {
+      if (t->defined()) all.push_back(*t);
+    }
+  };
+  add(*embed_tokens_);
+  if (lm_head_) add(*lm_head_);
+  for (const DecoderLayer& layer : layers_) {
+    for (const auto module : kLayerLinears) add(weight_of(layer, module));
+    for (const auto module : kLayerNorms) {
+      if (norm_of(layer, module).defined()) all.push_back(norm_of(layer, module));
+    }
+  }
+  return all;
 }
 
 std::int64_t Qwen3Model::decode_bytes() const {

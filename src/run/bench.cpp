@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/model/fused_decoder.h"
-#include "qwen3fp4/run/interrupt.h"
 #include "qwen3fp4/run/non_finite.h"
 #include "qwen3fp4/run/sampler.h"
 #include "qwen3fp4/run/stopwatch.h"

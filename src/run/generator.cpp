@@ -10,7 +10,8 @@
 #include <utility>
 
 #include "qwen3fp4/base/error.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/base/interrupt.h"
+#include "qwen3fp4/memory/guard.h"
 #include "qwen3fp4/run/non_finite.h"
 #include "qwen3fp4/run/stopwatch.h"
 
@@ -75,6 +76,7 @@ Generator::Generator(const Qwen3Model& model, const Tokenizer* tokenizer, Genera
       options_(std::move(options)),
       sampler_(options_.sampling, allowed_ids(model, tokenizer)),
       cache_(model.config(), options_.context, model.backend().cache_options()) {
+  note_memory_tensors("KV cache", {cache_.keys(), cache_.values()});
   sequence_.reserve(static_cast<std::size_t>(options_.context) + 1);
   if (!options_.fused) {
     why_not_fused_ = "not asked for";
@@ -183,9 +185,12 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
   append(ids);
   Answer answer;
   TextStream text(options_.stop);
+  begin_memory_phase("prefill");
   Stopwatch watch;
   answer.timing.prefill_tokens = run_pending();
   answer.timing.prefill_seconds = watch.lap();
+  begin_memory_phase("decode");
+  (void)watch.lap();
   for (;;) {
     const std::int64_t id = choose();
     sequence_.push_back(id);

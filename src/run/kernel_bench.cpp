@@ -10,12 +10,12 @@
 
 #include "qwen3fp4/backend/cpu.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/kernels/cpu/adam_step.h"
 #include "qwen3fp4/kernels/cpu/dequantize.h"
 #include "qwen3fp4/model/synthetic.h"
 #include "qwen3fp4/quant/parallel.h"
 #include "qwen3fp4/quant/quantize.h"
-#include "qwen3fp4/run/interrupt.h"
 #include "qwen3fp4/run/stopwatch.h"
 
 // Shapes in this file: T tokens, O/I the weight's output and input features, E head_dim.

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "qwen3fp4/base/error.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/run/non_finite.h"
 
 // Shapes in this file: W tokens of a window, D hidden_size, R rows of one chunk, V vocabulary.
@@ -17,8 +17,7 @@
 namespace qf {
 namespace {
 
-// Rows of logits that exist at once: [64, 151936] f64 are 78 MB.
-constexpr std::int64_t kChunkRows = 64;
+constexpr std::int64_t kChunkRows = kPerplexityRows;
 
 // One model and the cache that its windows reuse.
 class Scorer {

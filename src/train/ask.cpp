@@ -6,7 +6,7 @@
 
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/train/data_file.h"
 
 namespace qf {

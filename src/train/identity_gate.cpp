@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "qwen3fp4/base/error.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/run/perplexity.h"
 #include "qwen3fp4/train/dataset.h"
 

@@ -3,7 +3,16 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <functional>
 #include <set>
+#include <string>
+#include <string_view>
+
+#include "qwen3fp4/formats/tensor_info.h"
+#include "qwen3fp4/model/packed_entries.h"
+#include "qwen3fp4/model/weights.h"
+#include "qwen3fp4/run/inference_plan.h"
+#include "qwen3fp4/train/trained_weight.h"
 
 namespace qf {
 namespace {
@@ -50,18 +59,16 @@ struct Widths {
   std::int64_t largest_values = 0;  // of its largest
 };
 
-Widths widths_of(const ModelWeights& model, const TrainSettings& settings) {
-  const ModelConfig& config = model.config();
+Widths widths_of(const ModelConfig& config, const TrainSettings& settings) {
   Widths w{.hidden = config.hidden_size,
            .queries = config.num_attention_heads * config.head_dim,
            .keys = config.num_key_value_heads * config.head_dim,
            .intermediate = config.intermediate_size,
            .type = settings.compute == ComputeDtype::kF32 ? 4 : 2};
-  for (const auto& weight : model.layer(0).linears) {
-    const std::int64_t values = weight->weight().out_features() * weight->weight().in_features();
-    w.layer_values += values;
-    w.largest_values = std::max(w.largest_values, values);
-  }
+  const std::int64_t outputs[] = {w.queries, w.keys, w.keys, w.intermediate, w.intermediate};
+  for (const std::int64_t rows : outputs) w.layer_values += rows * w.hidden;
+  w.layer_values += w.hidden * (w.queries + w.intermediate);  // o, down
+  w.largest_values = w.hidden * std::max(w.queries, w.intermediate);
   return w;
 }
 
@@ -77,16 +84,14 @@ std::int64_t mlp_backward_bytes(const Widths& w) {
   return w.intermediate * 3 * w.type + w.hidden * (4 + (w.type == 4 ? 0 : w.type));
 }
 
-std::int64_t head_bytes(const ModelWeights& model, const TrainSettings& settings, const Counts& n,
+std::int64_t head_bytes(const TrainShapes& shapes, const TrainSettings& settings, const Counts& n,
                         const Widths& w) {
-  const std::int64_t rows =
-      std::min(settings.loss_chunks.head_rows, model.head().weight().out_features());
+  const std::int64_t rows = std::min(settings.loss_chunks.head_rows, shapes.config.vocab_size);
   const std::int64_t tokens = std::min(settings.loss_chunks.tokens, n.targets);
   const std::int64_t chunk_weights = rows * w.hidden * (w.type + 4);
   // Logits, one more like them while they change, and their gradient in the compute type. The CPU
   // makes them some rows at a time.
-  const bool cuda = model.backend().device().is_cuda();
-  const std::int64_t logits = tokens * rows * (w.type + (cuda ? 8 : 0));
+  const std::int64_t logits = tokens * rows * (w.type + (shapes.on_device ? 8 : 0));
   const std::int64_t states = n.targets * w.hidden * (4 + w.type + 4);
   return chunk_weights + logits + states + n.teacher_targets * w.hidden * w.type;
 }
@@ -113,35 +118,89 @@ std::int64_t own_bytes(const ModelWeights& model, const ModelWeights& other) {
 
 }  // namespace
 
-std::int64_t MemoryPlan::peak() const {
-  std::int64_t sum = 0;
-  for (const auto& [name, bytes] : held) sum += bytes;
-  std::int64_t most = 0;
-  for (const auto& [name, bytes] : phases) most = std::max(most, bytes);
-  return sum + most;
+TrainShapes shapes_of(const ModelWeights& model, const ModelWeights* teacher) {
+  return {.config = model.config(),
+          .on_device = model.backend().device().is_cuda(),
+          .weights = model.weight_bytes(),
+          .states = model.state_bytes(),
+          .teacher = teacher != nullptr ? own_bytes(*teacher, model) : 0,
+          .first_trained_layer = model.first_trained_layer()};
 }
 
-MemoryPlan plan_memory(const ModelWeights& model, const ModelWeights* teacher,
-                       const TrainSettings& settings, const std::vector<TrainBatch>& batches) {
+namespace {
+
+// Adds what trains: states, and a copy of its codes where the start is kept.
+void add_trained(TrainShapes& shapes, const TrainStart& start, bool with_head, bool keeps_copy,
+                 const std::function<WeightFormat(const WeightSpec&)>& format_of) {
+  shapes.first_trained_layer = shapes.config.num_hidden_layers;
+  const auto trains = trained_weights(shapes.config, start);
+  for_each_weight(shapes.config, with_head, [&](const WeightSpec& spec) {
+    if (!trains(spec)) return;
+    const std::int64_t cols = spec.shape.back();
+    const std::int64_t rows = element_count(spec.shape) / cols;
+    const WeightFormat format = format_of(spec);
+    shapes.states += state_bytes(start.profile, format, rows, cols);
+    if (keeps_copy) {
+      shapes.teacher += format == WeightFormat::kNvfp4 ? rows * cols / 2
+                        : format == WeightFormat::kF32 ? rows * cols * 4
+                                                       : rows * cols * 2;
+    }
+    constexpr std::string_view kPrefix = "model.layers.";
+    if (!spec.name.starts_with(kPrefix)) return;
+    shapes.first_trained_layer = std::min<std::int64_t>(
+        shapes.first_trained_layer, std::stoll(spec.name.substr(kPrefix.size())));
+  });
+}
+
+}  // namespace
+
+TrainShapes shapes_of(const DatReader& file, const ModelConfig& config, const TrainStart& start,
+                      bool on_device, bool keeps_copy) {
+  TrainShapes shapes{.config = config, .on_device = on_device, .weights = weight_bytes(file)};
+  std::set<std::string> packed;
+  for (const PackedGroup& group : packed_groups(file)) packed.insert(group.weight);
+  const bool with_head =
+      packed.contains("lm_head.weight") || file.find("lm_head.weight") != nullptr;
+  add_trained(shapes, start, with_head, keeps_copy, [&](const WeightSpec& spec) {
+    if (packed.contains(spec.name)) return WeightFormat::kNvfp4;
+    const TensorInfo* const dense = file.find(spec.name);
+    const bool f32 = dense != nullptr && dense->type == DType::kF32;
+    // Norms are f32 once they are loaded.
+    return spec.kind == WeightKind::kNorm || f32 ? WeightFormat::kF32 : WeightFormat::kBF16;
+  });
+  return shapes;
+}
+
+TrainShapes synthetic_shapes(const ModelConfig& config, const TrainStart& start, bool on_device) {
+  TrainShapes shapes{.config = config,
+                     .on_device = on_device,
+                     .weights = weight_bytes(config, WeightFormat::kNvfp4)};
+  add_trained(shapes, start, /*with_head=*/true, /*keeps_copy=*/false, [](const WeightSpec& spec) {
+    return spec.kind == WeightKind::kNorm ? WeightFormat::kF32 : WeightFormat::kNvfp4;
+  });
+  return shapes;
+}
+
+MemoryPlan plan_memory(const TrainShapes& shapes, const TrainSettings& settings,
+                       const std::vector<TrainBatch>& batches) {
   Counts n;
   for (const TrainBatch& batch : batches) n.add(batch, settings.micro_batch_tokens);
-  const Widths w = widths_of(model, settings);
-  const ModelConfig& config = model.config();
-  const std::int64_t kept = config.num_hidden_layers - model.first_trained_layer();
+  const ModelConfig& config = shapes.config;
+  const Widths w = widths_of(config, settings);
+  const std::int64_t kept = config.num_hidden_layers - shapes.first_trained_layer;
   const std::int64_t layer_weights = w.layer_values * w.type;
   const std::int64_t activations = n.micro_tokens * activation_bytes(w, config.qk_norm);
   const std::int64_t gradient =
       n.micro_batches > 1 ? w.layer_values * 4 : w.largest_values * w.type;
 
   MemoryPlan plan;
-  plan.held = {{"weights", model.weight_bytes()},
-               {"masters and optimiser states", model.state_bytes()}};
-  if (teacher != nullptr) plan.held.emplace_back("teacher", own_bytes(*teacher, model));
+  plan.held = {{"weights", shapes.weights}, {"masters and optimiser states", shapes.states}};
+  if (shapes.teacher > 0) plan.held.emplace_back("teacher", shapes.teacher);
   plan.held.emplace_back("inputs of the layers", (kept + 1) * n.tokens * w.hidden * w.type);
   plan.held.emplace_back("positions", n.tokens * config.head_dim * 8);
   plan.phases = {
       {"forward: a layer's weights and activations", layer_weights + activations},
-      {"loss: a chunk of the head, its logits and gradient", head_bytes(model, settings, n, w)},
+      {"loss: a chunk of the head, its logits and gradient", head_bytes(shapes, settings, n, w)},
       {"backward: a layer's weights, activations and gradients",
        layer_weights + activations + n.micro_tokens * mlp_backward_bytes(w) +
            n.tokens * w.hidden * 4 + gradient}};

@@ -28,11 +28,15 @@ class Chooser {
     first_layer_ = start_.last_layers > 0 ? layers - start_.last_layers : 0;
   }
 
+  [[nodiscard]] bool trains(const WeightSpec& spec) {
+    return spec.kind != WeightKind::kEmbedding && !freeze_.matches(spec.name) &&
+           !before_first_layer(spec.name);
+  }
+
   std::unique_ptr<TrainedWeight> choose(const WeightSpec& spec, const WeightMatrix& weight) {
     // Numbered also where it stays frozen: what else trains changes nobody's random numbers.
     const std::uint32_t number = ++weights_;
-    const bool frozen = freeze_.matches(spec.name);
-    if (frozen || before_first_layer(spec.name)) return nullptr;
+    if (!trains(spec)) return nullptr;
     TrainedWeightOptions options{.profile = start_.profile,
                                  .tensor = number,
                                  .seed = start_.seed,
@@ -64,6 +68,13 @@ MakeTrained make_trained(const ModelConfig& config, const TrainStart& start) {
   return [chooser = std::make_shared<Chooser>(config, start)](const WeightSpec& spec,
                                                               const WeightMatrix& weight) {
     return chooser->choose(spec, weight);
+  };
+}
+
+std::function<bool(const WeightSpec&)> trained_weights(const ModelConfig& config,
+                                                       const TrainStart& start) {
+  return [chooser = std::make_shared<Chooser>(config, start)](const WeightSpec& spec) {
+    return chooser->trains(spec);
   };
 }
 

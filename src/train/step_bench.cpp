@@ -6,7 +6,7 @@
 #include <string>
 
 #include "qwen3fp4/base/error.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/run/stopwatch.h"
 #include "qwen3fp4/train/trainer.h"
 

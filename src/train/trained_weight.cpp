@@ -122,6 +122,25 @@ void check_gradient(const at::Tensor& gradient, at::IntArrayRef shape, at::Devic
            gradient.device().str());
 }
 
+std::int64_t state_bytes(TrainProfile profile, WeightFormat format, std::int64_t rows,
+                         std::int64_t cols) {
+  const std::int64_t values = rows * cols;
+  if (format == WeightFormat::kF32) return values * 8;  // m, v
+  if (format != WeightFormat::kNvfp4 || values < kPackedStatesLeast ||
+      profile == TrainProfile::kFp32) {
+    return values * 12;  // master, m, v
+  }
+  const std::int64_t group_scales = rows * moment_groups(cols) * 4;
+  switch (profile) {
+    case TrainProfile::kExact:  // 12 bits of position, 8 of m and v each
+      return values / 2 * 7 + 2 * group_scales;
+    case TrainProfile::kDefault:  // 8 bits of position, 4 of m and v each
+      return values * 2 + 2 * group_scales;
+    default:  // kMin: m in 4 bits; a number a row, four a column
+      return values / 2 + group_scales + rows * 4 + cols * 16;
+  }
+}
+
 std::unique_ptr<TrainedWeight> make_trained_weight(const WeightMatrix& weight,
                                                    const TrainedWeightOptions& options) {
   if (weight.format() == WeightFormat::kNvfp4) {

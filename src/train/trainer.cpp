@@ -13,6 +13,8 @@
 #include "head_loss.h"
 #include "operations.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/interrupt.h"
+#include "qwen3fp4/memory/guard.h"
 #include "qwen3fp4/train/forward.h"
 
 // Shapes in this file: N rows (tokens) of a micro-batch, M rows whose prediction counts, D
@@ -174,6 +176,7 @@ void TrainStep::run_layers(bool keep_inputs) {
   for (MicroBatch& micro : micro_batches_) micro.x_ND = model_.embed(micro.rows.ids).to(type_);
   const std::int64_t first_kept = model_.first_trained_layer();
   for (std::int64_t layer = 0; layer < model_.config().num_hidden_layers; ++layer) {
+    check_stop_request();
     const auto weights = model_.block(layer, type_);
     for (MicroBatch& micro : micro_batches_) {
       const Block block{model_.config(), model_.backend(), weights, micro.rows, layer};
@@ -335,6 +338,7 @@ StepResult Trainer::step(const TrainBatch& batch) {
   StepResult result;
   result.step = progress_.steps_done + 1;
   result.batch = step.forward(/*keep_inputs=*/true);
+  begin_memory_phase("forward_done");
   result.learning_rate = settings_.schedule.learning_rate(result.step);
 
   GradientStep::Options options{.micro_batches = step.micro_batches(),
@@ -351,12 +355,18 @@ StepResult Trainer::step(const TrainBatch& batch) {
     if (settings_.clip_exact || result.step == 1) {
       options.apply = false;
       norm = step.backward(options);
+      check_stop_request();
       options.apply = true;
     }
     if (norm > settings_.clip) result.gradient_scale = settings_.clip / norm;
   }
   options.adam.gradient_scale = result.gradient_scale;
+  applying_ = true;
   result.gradient_norm = step.backward(options);
+  applying_ = false;
+  // One moment: each tensor's gradient is applied as soon as it is there.
+  begin_memory_phase("backward_done");
+  begin_memory_phase("optimizer_step_done");
   progress_.steps_done = result.step;
   progress_.last_norm = result.gradient_norm;
   return result;

@@ -11,8 +11,8 @@
 
 #include "qwen3fp4/backend/reference.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/model/synthetic.h"
-#include "qwen3fp4/run/interrupt.h"
 
 namespace qf {
 namespace {

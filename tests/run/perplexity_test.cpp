@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "qwen3fp4/base/error.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "tiny_model.h"
 
 namespace qf {

@@ -13,7 +13,7 @@
 #include "../run/tiny_model.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
-#include "qwen3fp4/run/interrupt.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/run/prompt.h"
 #include "qwen3fp4/train/replay.h"
 

@@ -329,7 +329,7 @@ TEST_F(StepMemory, IsWhatThePlanSays) {
     TrainSettings settings = unclipped();
     settings.micro_batch_tokens = micro_batch_tokens;
     const RecordedModel recorded(model);
-    const auto plan = plan_memory(recorded.weights, nullptr, settings, {batch});
+    const auto plan = plan_memory(shapes_of(recorded.weights, nullptr), settings, {batch});
     const auto planned = static_cast<double>(plan.peak() - recorded.weights.weight_bytes());
     const auto held = static_cast<double>(step_peak(model, settings, batch));
     EXPECT_NEAR(planned, held, 0.05 * held) << micro_batch_tokens;

@@ -11,6 +11,7 @@ namespace qf {
 class CpuBackend final : public Backend {
  public:
   static constexpr std::int64_t kFusedTokens = 4;
+  static constexpr std::int64_t kTileRows = 128;
 
   explicit CpuBackend(CpuIsa isa = best_cpu_isa()) : isa_(isa) {}
   [[nodiscard]] std::string_view name() const override { return "cpu"; }

@@ -73,6 +73,9 @@ class Qwen3Model {
     return weight_of(layers_.at(static_cast<std::size_t>(layer)), module);
   }
 
+  // Every tensor of every weight; a tied head is the embedding and comes once.
+  [[nodiscard]] std::vector<at::Tensor> tensors() const;
+
   // Runs `tokens` behind what `cache` holds and advances it. Returns the final-normed hidden states
   // [T, D]; a tap sees every module's output. Activations exist of kForwardTokens at a time, of all
   // where there is a tap.

@@ -12,6 +12,9 @@
 
 namespace qf {
 
+// Rows of logits that exist at once: [64, 151936] f64 are 78 MB.
+inline constexpr std::int64_t kPerplexityRows = 64;
+
 struct PerplexityOptions {
   // The text is cut into windows of this many tokens that do not overlap. A window's first token
   // has no context and is not scored; a last window of one token is left out.

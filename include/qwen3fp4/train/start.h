@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "qwen3fp4/model/config.h"
+#include "qwen3fp4/model/weights.h"
 #include "qwen3fp4/run/checkpoint_source.h"
 #include "qwen3fp4/train/model_weights.h"
 #include "qwen3fp4/train/trained_weight.h"
@@ -25,6 +27,10 @@ struct TrainStart {
 
 // For one ModelWeights::load(). Throws (exit code 2) for a malformed pattern or too many layers.
 [[nodiscard]] MakeTrained make_trained(const ModelConfig& config, const TrainStart& start);
+
+// Whether a weight trains.
+[[nodiscard]] std::function<bool(const WeightSpec&)> trained_weights(const ModelConfig& config,
+                                                                     const TrainStart& start);
 
 // The median block scale (times its tensor scale) of the NVFP4 linears that train, each counted by
 // its own median: learning rates are stated against it. 0 when there are none.

@@ -75,6 +75,10 @@ struct TrainedWeightOptions {
 // Tensors with fewer elements keep f32 states in every profile.
 inline constexpr std::int64_t kPackedStatesLeast = 4096;
 
+// TrainedWeight::state_bytes() of a weight [rows, cols] before there is one.
+[[nodiscard]] std::int64_t state_bytes(TrainProfile profile, WeightFormat format, std::int64_t rows,
+                                       std::int64_t cols);
+
 // Copies the codes of `weight`, which is NVFP4 with E4M3 scales in rows, or dense (f32, f16, bf16:
 // an f32 master and f32 states in every profile); refuses others. It trains on the weight's device.
 [[nodiscard]] std::unique_ptr<TrainedWeight> make_trained_weight(

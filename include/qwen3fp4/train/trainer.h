@@ -87,7 +87,11 @@ class Trainer {
 
   // Throws (exit code 3), naming the step and the first layer and operation, for a loss or gradient
   // that is not finite. After that the weights are not to be used any more: nothing is saved.
+  // check_stop_request() between the layers of the forward pass.
   StepResult step(const TrainBatch& batch);
+  // False once a step has thrown while it changed weights: they are then of no step, and nothing
+  // that a checkpoint could hold.
+  [[nodiscard]] bool whole() const { return !applying_; }
   // The loss alone.
   [[nodiscard]] BatchLoss evaluate(const TrainBatch& batch);
 
@@ -106,6 +110,7 @@ class Trainer {
   RowPacker packer_;
   std::optional<RowPacker> teacher_packer_;
   TrainProgress progress_;
+  bool applying_ = false;
 };
 
 }  // namespace qf

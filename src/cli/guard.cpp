@@ -1,0 +1,130 @@
+#include "guard.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+
+#include "app.h"
+#include "memory_report.h"
+#include "qwen3fp4/base/file.h"
+#include "qwen3fp4/memory/host_cap.h"
+
+namespace qf::cli {
+namespace {
+
+constexpr const char* kGroup = "Memory guard";
+
+CLI::Option* add_seconds(CLI::App& command, const char* name, double& target, double least,
+                         const char* description) {
+  return command.add_option(name, target, description)
+      ->check(CLI::Validator(
+          [least](const std::string& text) {
+            double value = 0;
+            const bool number = CLI::detail::lexical_cast(text, value);
+            return number && value >= least && value <= 1e6
+                       ? std::string()
+                       : fmt::format("expected seconds from {} to a million, found '{}'", least,
+                                     text);
+          },
+          ""))
+      ->type_name("SECONDS")
+      ->capture_default_str()
+      ->group(kGroup);
+}
+
+}  // namespace
+
+void RunGuard::bind(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands({})) {
+    add_choice(*command, "--guard", on_, {{"on", true}, {"off", false}},
+               "off: let the run take what there is")
+        ->group(kGroup);
+    command
+        ->add_option("--guard-limit-gb", limit_gb_,
+                     "Most memory, in GB of 10^9: of the GPU, else of this process (default: what "
+                     "the machine has, less a reserve)")
+        ->check(CLI::Validator(
+            [](const std::string& text) {
+              double value = 0;
+              return CLI::detail::lexical_cast(text, value) && value > 0 && value < 1e9
+                         ? std::string()
+                         : fmt::format("expected GB above 0, found '{}'", text);
+            },
+            ""))
+        ->type_name("GB")
+        ->group(kGroup);
+    add_seconds(*command, "--guard-poll-secs", settings_.poll_seconds, 0.001,
+                "Time between two looks");
+    add_seconds(*command, "--guard-over-secs", settings_.over_seconds, 0,
+                "Stop only what is over the limit for so long");
+    add_seconds(*command, "--guard-grace-secs", settings_.grace_seconds, 0,
+                "Time that a run to be stopped has to notice");
+    command
+        ->add_option("--memory-report", report_,
+                     "Write what memory was used over time: FILE (JSON), and a plot beside it "
+                     "(.html)")
+        ->type_name("FILE")
+        ->group(kGroup);
+    command->parse_complete_callback([this, command] { start(command->get_name()); });
+  }
+}
+
+void RunGuard::start(const std::string& command) {
+  command_ = command;
+  settings_.on = on_;
+  settings_.keeps_log = !report_.empty();
+  if (limit_gb_ > 0) settings_.limit = static_cast<std::int64_t>(limit_gb_ * 1e9);
+  if (!on_) spdlog::warn("the memory guard is off (--guard)");
+  guard_ =
+      std::make_unique<MemoryGuard>(settings_, std::make_unique<MemoryProbe>(),
+                                    [this](const std::string& sentence) { end_process(sentence); });
+}
+
+Outcome RunGuard::device_out_of_memory(const std::string& sentence) const {
+  const std::int64_t cap = guard_ != nullptr ? guard_->device_cap() : kNoCap;
+  if (cap == kNoCap) return {ExitCode::kOutOfMemory, "out of memory: " + sentence};
+  return {
+      ExitCode::kGuardStopped,
+      fmt::format("memory guard: the GPU's tensors would need more than {} (--guard-limit-gb): {}",
+                  gigabytes(cap), sentence)};
+}
+
+void RunGuard::write_report(ExitCode code, std::string_view sentence) const {
+  if (report_.empty()) return;
+  const auto json = memory_report(*guard_, {.command = command_,
+                                            .exit_code = static_cast<int>(code),
+                                            .sentence = std::string(sentence)});
+  write_text_file(report_, json.dump(1) + "\n");
+  write_text_file(std::filesystem::path(report_).replace_extension(".html"), memory_html(json));
+}
+
+std::string RunGuard::finish(ExitCode code, std::string_view sentence) {
+  if (guard_ == nullptr) return {};
+  std::string failed;
+  set_host_cap(kNoCap);
+  try {
+    write_report(code, sentence);
+  } catch (const std::exception& error) {
+    failed = fmt::format("--memory-report: {}", error.what());
+  }
+  guard_.reset();
+  return failed;
+}
+
+// In the guard's thread.
+void RunGuard::end_process(const std::string& sentence) const {
+  fmt::print(stderr, "qwen3fp4: {}\n", printable(sentence));
+  set_host_cap(kNoCap);
+  try {
+    write_report(ExitCode::kGuardStopped, sentence);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "qwen3fp4: --memory-report: {}\n", error.what());
+  }
+  std::_Exit(static_cast<int>(ExitCode::kGuardStopped));
+}
+
+}  // namespace qf::cli
