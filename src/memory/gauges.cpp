@@ -1,5 +1,6 @@
 #include "qwen3fp4/memory/gauges.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -49,13 +50,16 @@ std::optional<std::int64_t> number_in(std::string_view text) {
 }
 
 // The number behind `key` at the start of a line.
-std::optional<std::int64_t> number_after(const std::string& text, const std::string& key) {
-  const std::size_t at = text.starts_with(key) ? 0 : text.find("\n" + key);
-  if (at == std::string::npos) return std::nullopt;
-  return number_in(std::string_view(text).substr(at + key.size() + (at == 0 ? 0 : 1)));
+std::optional<std::int64_t> number_after(std::string_view text, std::string_view key) {
+  for (std::size_t first = 0; first < text.size();) {
+    const std::string_view line = text.substr(first, text.find('\n', first) - first);
+    if (line.starts_with(key)) return number_in(line.substr(key.size()));
+    first += line.size() + 1;
+  }
+  return std::nullopt;
 }
 
-std::optional<std::int64_t> kilobytes_after(const std::string& text, const std::string& key) {
+std::optional<std::int64_t> kilobytes_after(std::string_view text, std::string_view key) {
   const auto number = number_after(text, key);
   return number ? std::optional(*number * 1024) : std::nullopt;
 }
@@ -83,9 +87,10 @@ void MemoryProbe::find_cgroups() {
     const std::size_t first = line.find(':');
     const std::size_t second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool is_second = controllers == ",,";
-    if (!is_second && controllers.find(",memory,") == std::string::npos) continue;
+    const auto controllers = std::string_view(line).substr(first + 1, second - first - 1);
+    const bool is_second = controllers.empty();
+    const bool of_memory = fmt::format(",{},", controllers).find(",memory,") != std::string::npos;
+    if (!is_second && !of_memory) continue;
     const auto base = root_ / (is_second ? "sys/fs/cgroup" : "sys/fs/cgroup/memory");
     std::filesystem::path below = line.substr(std::min(second + 2, line.size()));
     for (;; below = below.parent_path()) {
