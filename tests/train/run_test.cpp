@@ -8,12 +8,14 @@
 
 #include "../run/tiny_model.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/formats/dat.h"
 #include "qwen3fp4/run/convert.h"
 #include "qwen3fp4/train/checkpoint.h"
 #include "qwen3fp4/train/export.h"
 #include "qwen3fp4/train/forward.h"
 #include "qwen3fp4/train/masters.h"
+#include "qwen3fp4/train/memory_plan.h"
 #include "qwen3fp4/train/start.h"
 #include "training_model.h"
 
@@ -115,6 +117,46 @@ TEST_P(Profiles, HalfAndResumeIsTheWholeRun) {
   EXPECT_EQ(state_hash(resumed.model), state_hash(whole.model));
   EXPECT_EQ(resumed.last.batch.loss, whole.last.batch.loss);
   EXPECT_EQ(resumed.last.gradient_norm, whole.last.gradient_norm);
+}
+
+// A request to stop (the memory guard's) ends a step before anything changed: what is there can be
+// saved, and goes on as if nothing had been.
+TEST_P(Profiles, AStepThatIsStoppedChangesNothing) {
+  Session whole(folder_, start_);
+  whole.steps(4);
+  Session stopped(folder_, start_);
+  stopped.steps(2);
+  const auto before = state_hash(stopped.model);
+  request_stop(ExitCode::kGuardStopped, "full");
+  try {
+    stopped.steps(3);
+    ADD_FAILURE() << "the step was done";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kGuardStopped);
+  }
+  forget_stop_request();
+  EXPECT_TRUE(stopped.trainer.whole());
+  EXPECT_EQ(state_hash(stopped.model), before);
+  EXPECT_EQ(stopped.trainer.progress().steps_done, 2);
+  stopped.steps(4);
+  EXPECT_EQ(state_hash(stopped.model), state_hash(whole.model));
+}
+
+TEST_P(Profiles, APlanFromHeadersCountsWhatALoadedModelHolds) {
+  const DatReader file(folder_.path() / "model.dat");
+  for (const std::int64_t last_layers : {0, 1}) {
+    start_.last_layers = last_layers;
+    const Session session(folder_, start_);
+    const auto loaded = shapes_of(session.model, &session.begin);
+    const auto planned = shapes_of(file, folder_.folder().config, start_, /*on_device=*/false,
+                                   /*keeps_copy=*/true);
+    EXPECT_EQ(planned.states, loaded.states);
+    EXPECT_EQ(planned.first_trained_layer, loaded.first_trained_layer);
+    EXPECT_NEAR(static_cast<double>(planned.weights), static_cast<double>(loaded.weights),
+                0.01 * static_cast<double>(loaded.weights));
+    EXPECT_NEAR(static_cast<double>(planned.teacher), static_cast<double>(loaded.teacher),
+                0.01 * static_cast<double>(loaded.teacher));
+  }
 }
 
 TEST_P(Profiles, ChunksOfRowsNeverChangeABit) {
