@@ -40,7 +40,8 @@ void set_host_cap(std::int64_t bytes);
 using CapRefresher = void (*)() noexcept;
 void set_cap_refresher(CapRefresher refresh);
 
-// Puts libtorch's CPU allocator behind the cap. Before the first tensor; again does nothing.
+// Puts libtorch's CPU allocator behind the cap, and has the C library give blocks of 4 MiB and more
+// back to the kernel at once. Before the first tensor; again does nothing.
 void install_host_cap();
 
 // For tests: asked at every allocation of any size, in its thread; true makes it throw CapExceeded.
