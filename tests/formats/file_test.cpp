@@ -171,6 +171,13 @@ TEST(FileSource, GivesPageCacheBackWhereAskedTo) {
   const fs::path path = fs::current_path() / "page_cache_test.bin";
   constexpr std::size_t kBytes = std::size_t{4} << 20;
   write_text_file(path, std::string(kBytes, 'x'));
+  const int descriptor = ::open(path.c_str(), O_RDONLY);
+  ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+  ::close(descriptor);
+  if (cached_pages(path) != 0) {
+    fs::remove(path);
+    GTEST_SKIP() << "this file system keeps its pages whatever it is told";
+  }
   std::vector<std::byte> read(kBytes);
   const FileSource source(path);
   source.read_at(0, read);
