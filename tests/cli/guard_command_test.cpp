@@ -131,19 +131,31 @@ TEST_F(GuardCommands, RefusesAPlanThatDoesNotFitAndSaysWhatWould) {
   EXPECT_THAT(shallower.err, ::testing::ContainsRegex("--depth [0-9]+ would fit"));
 }
 
-// The plan fits to the byte; pages of libraries that the run touches do not.
+// A command that makes no plan, and a limit that leaves less than the caps' margin.
 TEST_F(GuardCommands, StopsARunThatCrossesItsLimit) {
-  const auto plan = Json::parse(generate({"--dry-run", "--json"}).out);
-  const double limit = plan["process_peak_bytes"].get<double>() + 1e6;
-  const auto done =
-      generate({"--guard-limit-gb", fmt::format("{:.6f}", limit / 1e9), "--guard-poll-secs",
-                "0.001", "--memory-report", path("memory.json")});
+  const std::string limit = fmt::format("{:.6f}", (resident_at_start() + 2e7) / 1e9);
+  const auto dump = [&](const Words& more) {
+    Words all{"dump",
+              "--model",
+              path("model"),
+              "--ids",
+              "72,105",
+              "--backend",
+              "cpu",
+              "--out",
+              path("out.safetensors"),
+              "--guard-limit-gb",
+              limit};
+    all.insert(all.end(), more.begin(), more.end());
+    return run_program(all);
+  };
+  const auto done = dump({"--memory-report", path("memory.json")});
   EXPECT_EQ(done.exit_code, 75) << done.err;
   EXPECT_THAT(done.err, HasSubstr("memory guard: "));
   EXPECT_THAT(done.err, HasSubstr("--guard-limit-gb"));
   EXPECT_EQ(report()["exit_code"], 75);
-  const auto unguarded =
-      generate({"--guard-limit-gb", fmt::format("{:.6f}", limit / 1e9), "--guard", "off"});
+  EXPECT_FALSE(std::filesystem::exists(path("out.safetensors")));
+  const auto unguarded = dump({"--guard", "off"});
   EXPECT_EQ(unguarded.exit_code, 0) << unguarded.err;
   EXPECT_THAT(unguarded.err, HasSubstr("the memory guard is off"));
 }
