@@ -53,10 +53,10 @@ void check_interrupted() {
   if (interrupt_seen) fail(ExitCode::kInterrupted, "interrupted");
 }
 
-void fail_interrupted(const std::string& consequence) {
-  if (!stop_requested()) fail(ExitCode::kInterrupted, "interrupted; {}", consequence);
+void fail_interrupted(const std::string& when) {
+  if (!stop_requested()) fail(ExitCode::kInterrupted, "interrupted {}", when);
   const std::lock_guard lock(request().mutex);
-  fail(request().code, "{}; {}", request().sentence, consequence);
+  fail(request().code, "{} {}", request().sentence, when);
 }
 
 void request_stop(ExitCode code, const std::string& sentence) {

@@ -10,6 +10,7 @@
 
 #include "app.h"
 #include "memory_report.h"
+#include "model_options.h"
 #include "qwen3fp4/base/file.h"
 #include "qwen3fp4/memory/host_cap.h"
 
@@ -34,6 +35,21 @@ CLI::Option* add_seconds(CLI::App& command, const char* name, double& target, do
       ->type_name("SECONDS")
       ->capture_default_str()
       ->group(kGroup);
+}
+
+// Known before the run, so that hours of it are not lost for a path.
+void check_report(const std::filesystem::path& path) {
+  if (path.extension() == ".html") {
+    fail(ExitCode::kUsage,
+         "--memory-report: expected a name that does not end in .html, which the plot beside it "
+         "gets, found {}",
+         path.string());
+  }
+  try {
+    const AtomicFile unwritable_places_throw(path);
+  } catch (const Error& error) {
+    fail(error.code(), "--memory-report: {}", error.what());
+  }
 }
 
 }  // namespace
@@ -67,14 +83,18 @@ void RunGuard::bind(CLI::App& app) {
         ->add_option("--memory-report", report_,
                      "Write what memory was used over time: FILE (JSON), and a plot beside it "
                      "(.html)")
+        ->check(not_empty)
         ->type_name("FILE")
         ->group(kGroup);
-    command->parse_complete_callback([this, command] { start(command->get_name()); });
+    command->parse_complete_callback([this, command] { start(*command); });
   }
 }
 
-void RunGuard::start(const std::string& command) {
-  command_ = command;
+void RunGuard::start(const CLI::App& command) {
+  command_ = command.get_name();
+  if (!report_.empty()) check_report(report_);
+  const auto* const backend = command.get_option_no_throw("--backend");
+  settings_.on_device = backend != nullptr && backend->as<std::string>() == "cuda";
   settings_.on = on_;
   settings_.keeps_log = !report_.empty();
   if (limit_gb_ > 0) settings_.limit = static_cast<std::int64_t>(limit_gb_ * 1e9);
@@ -102,12 +122,12 @@ void RunGuard::write_report(ExitCode code, std::string_view sentence) const {
   write_text_file(std::filesystem::path(report_).replace_extension(".html"), memory_html(json));
 }
 
-std::string RunGuard::finish(ExitCode code, std::string_view sentence) {
+std::string RunGuard::finish(const Outcome& outcome) {
   if (guard_ == nullptr) return {};
   std::string failed;
   set_host_cap(kNoCap);
   try {
-    write_report(code, sentence);
+    write_report(outcome.code, outcome.sentence);
   } catch (const std::exception& error) {
     failed = fmt::format("--memory-report: {}", error.what());
   }

@@ -25,12 +25,12 @@ class RunGuard {
   void bind(CLI::App& app);
   // Ends the watch and writes the report, also of a run that failed. Returns an error's sentence
   // where that cannot be, else an empty one.
-  [[nodiscard]] std::string finish(ExitCode code, std::string_view sentence);
+  [[nodiscard]] std::string finish(const Outcome& outcome);
   // What libtorch's allocator of a GPU could not give: exit code 75 where a cap of ours stands.
   [[nodiscard]] Outcome device_out_of_memory(const std::string& sentence) const;
 
  private:
-  void start(const std::string& command);
+  void start(const CLI::App& command);
   void write_report(ExitCode code, std::string_view sentence) const;
   [[noreturn]] void end_process(const std::string& sentence) const;
 

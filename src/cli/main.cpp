@@ -108,10 +108,10 @@ int run(int argc, char** argv) {
   RunGuard guard;
   guard.bind(app);
   const Outcome outcome = outcome_of(app, guard, argc, argv);
-  const std::string report_failed = guard.finish(outcome.code, outcome.sentence);
+  const std::string report_failed = guard.finish(outcome);
+  if (!report_failed.empty()) (void)report(ExitCode::kUnreadable, report_failed);
   if (outcome.code != ExitCode::kDone) return report(outcome.code, outcome.sentence);
-  if (!report_failed.empty()) return report(ExitCode::kUnreadable, report_failed);
-  return static_cast<int>(ExitCode::kDone);
+  return static_cast<int>(report_failed.empty() ? ExitCode::kDone : ExitCode::kUnreadable);
 }
 
 }  // namespace

@@ -29,7 +29,8 @@ struct PerplexityCommand {
 
  private:
   [[nodiscard]] ModelOptions teacher_options() const;
-  [[nodiscard]] bool plan_only(const OpenedModel& opened) const;
+  [[nodiscard]] bool plan_only(const OpenedModel& opened,
+                               const std::optional<OpenedModel>& teacher) const;
 };
 
 nlohmann::json to_json(const PerplexityResult& result) {
@@ -55,10 +56,9 @@ std::string to_text(const PerplexityResult& result) {
   return text;
 }
 
-bool PerplexityCommand::plan_only(const OpenedModel& opened) const {
+bool PerplexityCommand::plan_only(const OpenedModel& opened,
+                                  const std::optional<OpenedModel>& teacher) const {
   const std::int64_t weights = opened.weight_bytes();
-  std::optional<OpenedModel> teacher;
-  if (!kl_against.empty()) teacher.emplace(open(teacher_options()));
   const auto plan_of = [&](std::int64_t context) {
     // Logits, in double precision too, and their log-softmax; of two models twice, and the terms
     // of their divergence.
@@ -100,12 +100,14 @@ void PerplexityCommand::run() {
   const InterruptGuard guard;
   const std::string text = read_text(file);
   auto opened = open(model);
-  if (plan_only(opened)) return;
+  std::optional<OpenedModel> opened_teacher;
+  if (!kl_against.empty()) opened_teacher.emplace(open(teacher_options()));
+  if (plan_only(opened, opened_teacher)) return;
   const LoadedModel loaded = load(std::move(opened), model);
   const auto ids = loaded.folder.require_tokenizer().encode(text, SpecialTokens::kMatch);
   std::optional<LoadedModel> teacher;
   if (!kl_against.empty()) {
-    teacher.emplace(load(teacher_options()));
+    teacher.emplace(load(std::move(*opened_teacher), teacher_options()));
     const auto& tokenizer = teacher->folder.tokenizer;
     QF_CHECK(!tokenizer || tokenizer->encode(text, SpecialTokens::kMatch) == ids,
              "--kl-against {}: its tokenizer gives other ids for the text than {}'s", kl_against,

@@ -1,3 +1,4 @@
+#include <c10/util/Exception.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -77,8 +78,9 @@ class TrainCommand {
   void preview();
   void load();
   void note_tensors() const;
-  // A step of the run; where the guard or a cap stops it, what is whole is saved.
+  // A step of the run; where memory ends it, with rescue().
   void step(TrainReport& report);
+  void rescue(TrainReport& report);
   [[nodiscard]] double learning_rate() const;
   [[nodiscard]] ExportOptions export_options() const {
     return {.replace = options_.replace, .tensor_scale = !options_.compat};
@@ -148,6 +150,7 @@ void TrainCommand::load() {
   peak = options_.learning_rate > 0 ? options_.learning_rate : learning_rate();
   trainer_ = std::make_unique<Trainer>(*model_, teacher_.get(), options_.settings);
   note_tensors();
+  log_memory();
   begin_memory_phase("model_loaded");
 }
 
@@ -341,21 +344,31 @@ void TrainCommand::save(TrainReport& report) {
   report.note(fmt::format("saved {} after step {}", path, trainer_->progress().steps_done));
 }
 
+// What was done before the step is saved when it is whole; the error is told as it came.
+void TrainCommand::rescue(TrainReport& report) {
+  if (!trainer_->whole()) {
+    report.note("the step had begun to change weights: nothing is saved");
+  } else if (trainer_->progress().steps_done > 0) {
+    try {
+      save(report);
+    } catch (const Error& error) {
+      report.note(error.what());
+    }
+  }
+}
+
 void TrainCommand::step(TrainReport& report) {
-  const std::int64_t number = trainer_->progress().steps_done + 1;
-  const auto saved = [&]() -> std::string {
-    if (!trainer_->whole()) return "the step had begun to change weights, so nothing was saved";
-    if (number == 1) return "no step was done yet, so there is nothing to save";
-    save(report);
-    return fmt::format("--resume {} goes on after step {}", options_.checkpoint_path(), number - 1);
-  };
   try {
-    last_ = trainer_->step(stream_.batch(number));
+    last_ = trainer_->step(stream_.batch(trainer_->progress().steps_done + 1));
   } catch (const Error& error) {
-    if (error.code() != ExitCode::kGuardStopped) throw;
-    fail(error.code(), "{}; {}", error.what(), saved());
-  } catch (const std::bad_alloc& error) {
-    fail(ExitCode::kGuardStopped, "memory guard: step {}: {}; {}", number, error.what(), saved());
+    if (error.code() == ExitCode::kGuardStopped) rescue(report);
+    throw;
+  } catch (const std::bad_alloc&) {
+    rescue(report);
+    throw;
+  } catch (const c10::OutOfMemoryError&) {
+    rescue(report);
+    throw;
   }
 }
 

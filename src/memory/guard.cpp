@@ -22,14 +22,13 @@ std::atomic<MemoryGuard*> current = nullptr;
 
 std::string sentence_of(const MemoryPool& pool, std::string_view phase) {
   return fmt::format(
-      "memory guard: {} of {} are used, expected at most {} (--guard-limit-gb); stopped in the "
-      "phase "
+      "memory guard: {} of {} are used, expected at most {} (--guard-limit-gb); stopped in phase "
       "'{}'",
       gigabytes(pool.used), pool.name(), gigabytes(pool.limit), phase);
 }
 
-void refuse_low_limit(const MemorySample& sample, std::optional<std::int64_t> limit) {
-  for (const MemoryPool& pool : memory_pools(sample, MemoryLayout::kHost, limit)) {
+void refuse_low_limit(const std::vector<MemoryPool>& pools) {
+  for (const MemoryPool& pool : pools) {
     if (pool.kind != PoolKind::kProcess || pool.left() > 0) continue;
     fail(ExitCode::kUsage,
          "--guard-limit-gb: expected more than the {} that the program takes before it begins, got "
@@ -45,6 +44,7 @@ MemoryGuard::MemoryGuard(const GuardSettings& settings, std::unique_ptr<MemoryPr
     : settings_(settings),
       probe_(std::move(probe)),
       end_process_(std::move(end_process)),
+      layout_(settings.on_device ? MemoryLayout::kDevice : MemoryLayout::kHost),
       device_cap_(kNoCap),
       log_(settings.keeps_log) {
   install_host_cap();
@@ -52,14 +52,14 @@ MemoryGuard::MemoryGuard(const GuardSettings& settings, std::unique_ptr<MemoryPr
   libraries_ = std::max<std::int64_t>(
       0, sample[MemoryGauge::kProcessAnonymous].value_or(0) - host_allocated());
   log_.begin_phase("start", sample);
-  if (settings_.on) refuse_low_limit(sample, settings_.limit);
+  if (settings_.on) refuse_low_limit(memory_pools(sample, layout_, settings_.limit));
   if (settings_.on || settings_.keeps_log) thread_ = std::thread([this] { watch(); });
   // Nothing below throws.
   current = this;
   const std::lock_guard lock(mutex_);
   if (!settings_.on) return;
   set_cap_refresher(&MemoryGuard::refresh);
-  set_caps(sample);
+  set_caps(sample, memory_pools(sample, layout_, settings_.limit));
 }
 
 MemoryGuard::~MemoryGuard() {
@@ -83,8 +83,8 @@ void MemoryGuard::watch() {
     bool late = false;
     try {
       late = look(Clock::now());
-    } catch (const std::bad_alloc&) {
-      // The next look may find what it needs.
+    } catch (const std::exception&) {
+      // No memory for a look, or a driver that does not answer: the next one may succeed.
     }
     if (!late) continue;
     const std::string sentence =
@@ -110,8 +110,7 @@ void MemoryGuard::refresh() noexcept {
   }
 }
 
-void MemoryGuard::set_caps(const MemorySample& sample) {
-  const auto pools = memory_pools(sample, layout_, settings_.limit);
+void MemoryGuard::set_caps(const MemorySample& sample, const std::vector<MemoryPool>& pools) {
   floor_ = host_allocated();
   set_host_cap(std::max(host_cap_for(sample, pools, libraries_), floor_.load()));
   if (const auto cap = device_cap_for(sample, pools)) {
@@ -125,8 +124,8 @@ bool MemoryGuard::look(Clock::time_point now) {
   log_.add(sample);
   if (!settings_.on) return false;
   if (stopped_at_) return is_late(now);
-  set_caps(sample);
   const auto pools = memory_pools(sample, layout_, settings_.limit);
+  set_caps(sample, pools);
   const auto over = std::ranges::find_if(pools, [](const MemoryPool& p) { return p.left() < 0; });
   if (over == pools.end()) {
     over_since_.reset();
@@ -163,7 +162,9 @@ void MemoryGuard::watch_device(std::unique_ptr<DeviceMemory> device) {
   probe_->watch_device(std::move(device));
   layout_ = probe_->device()->integrated() ? MemoryLayout::kShared : MemoryLayout::kDevice;
   set_drop_page_cache(layout_ == MemoryLayout::kShared);
-  if (settings_.on) set_caps(probe_->read());
+  if (!settings_.on) return;
+  const MemorySample sample = probe_->read();
+  set_caps(sample, memory_pools(sample, layout_, settings_.limit));
 }
 
 void MemoryGuard::begin_phase(std::string_view name) {

@@ -71,6 +71,7 @@ void give_back(std::int64_t reserved) { allocated.fetch_sub(reserved, std::memor
 
 template <class Take>
 void* counted(std::size_t size, const Take& take) {
+  if (size > static_cast<std::size_t>(kNoCap)) throw std::bad_alloc();
   const auto bytes = static_cast<std::int64_t>(size);
   reserve(bytes);
   void* const block = take();

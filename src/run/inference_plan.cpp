@@ -66,8 +66,8 @@ MemoryPlan plan_inference(const ModelConfig& config, std::int64_t weights, const
 
   MemoryPlan plan;
   plan.held = {{"weights", weights},
-               {"keys and values", 2 * config.num_hidden_layers * keys * run.context * type}};
-  if (run.resident_hidden) plan.held.emplace_back("final hidden states", run.prompt * hidden * 4);
+               {"keys and values", 2 * config.num_hidden_layers * keys * run.context * type},
+               {"final hidden states", run.prompt * hidden * 4}};
   if (cuda) plan.held.emplace_back("workspace of products", kCublasWorkspace);
   // The residual stream before and after, the layer's normed input, a product; cos and sin.
   const std::int64_t stream = tokens * (hidden * (4 + 4 + 2 * type) + config.head_dim * 8);

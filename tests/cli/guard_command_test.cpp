@@ -166,6 +166,8 @@ TEST_F(GuardCommands, RefusesNonsense) {
                                                {"--guard-limit-gb", "0.001"},
                                                {"--guard-poll-secs", "0"},
                                                {"--guard-over-secs", "-1"},
+                                               {"--memory-report", ""},
+                                               {"--memory-report", "run.html"},
                                                {"--guard", "maybe"}}) {
     const auto done = generate(words);
     EXPECT_EQ(done.exit_code, 2) << words[0] << words[1];

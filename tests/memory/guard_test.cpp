@@ -118,11 +118,26 @@ TEST(MemoryGuard, OffWatchesAndStopsNothing) {
 TEST(MemoryGuard, CapsTheDeviceAndFollowsWhatOthersTake) {
   test::RecordedMachine machine;
   test::PlayedDevice device{.total = 80 * kGiB, .free = 78 * kGiB, .reserved = kGiB};
-  MemoryGuard guard({.limit = 10 * kGiB, .poll_seconds = 3600}, calm(machine).probe(),
-                    expect_no_end);
+  MemoryGuard guard({.limit = 10 * kGiB, .on_device = true, .poll_seconds = kPoll},
+                    calm(machine).probe(), expect_no_end);
   guard.watch_device(device.memory());
   EXPECT_EQ(device.cap, 9 * kGiB);
   EXPECT_EQ(guard.device_cap(), 9 * kGiB);
+  device.free = 76 * kGiB;  // another program took two
+  for (int i = 0; i < 30000 && device.cap != 7 * kGiB; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(device.cap, 7 * kGiB);
+}
+
+// CUDA alone takes more main memory than some limits of a GPU's.
+TEST(MemoryGuard, ALimitOfTheGpusIsNotTheProcesses) {
+  test::RecordedMachine machine;
+  const MemoryGuard guard({.limit = kGiB / 4, .on_device = true, .poll_seconds = kPoll},
+                          calm(machine).probe(), expect_no_end);
+  machine.statm(2 * kGiB, 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_FALSE(interrupted());
 }
 
 TEST(MemoryGuard, WatchesUnifiedMemoryByTheMachinesWord) {

@@ -15,7 +15,7 @@ class Played final : public DeviceMemory {
   [[nodiscard]] bool integrated() const override { return device_.integrated; }
   void read(MemorySample& sample) const override {
     sample[MemoryGauge::kDeviceTotal] = device_.total;
-    sample[MemoryGauge::kDeviceFree] = device_.free;
+    sample[MemoryGauge::kDeviceFree] = device_.free.load();
     sample[MemoryGauge::kDeviceAllocated] = device_.allocated;
     sample[MemoryGauge::kDeviceReserved] = device_.reserved;
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -33,8 +34,10 @@ class RecordedMachine {
 // What a played GPU says, and is told; outlives the DeviceMemory that the guard owns.
 struct PlayedDevice {
   bool integrated = false;
-  std::int64_t total = 0, free = 0, allocated = 0, reserved = 0;
-  std::int64_t cap = -1;
+  std::int64_t total = 0;
+  std::atomic<std::int64_t> free = 0;  // read while the test writes it
+  std::int64_t allocated = 0, reserved = 0;
+  std::atomic<std::int64_t> cap = -1;
   [[nodiscard]] std::unique_ptr<DeviceMemory> memory();
 };
 

@@ -26,8 +26,8 @@ class InterruptGuard {
 [[nodiscard]] bool interrupted();
 // Throws once interrupted() is true: exit code 130, or what request_stop() said.
 void check_interrupted();
-// Throws as check_interrupted() would, with what became of the run at the end of the sentence.
-[[noreturn]] void fail_interrupted(const std::string& consequence);
+// Throws as check_interrupted() would, the sentence going on with `when` ("after step 3; ...").
+[[noreturn]] void fail_interrupted(const std::string& when);
 
 // From any thread: the run is to end at its next layer or chunk. The first call counts, until
 // forget_stop_request().

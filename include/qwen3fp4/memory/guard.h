@@ -24,6 +24,7 @@ namespace qf {
 struct GuardSettings {
   bool on = true;
   std::optional<std::int64_t> limit;  // bytes, of the memory that the run computes in
+  bool on_device = false;             // which will be a GPU's, once there is one to watch
   double poll_seconds = 0.05;
   double over_seconds = 0;  // how long a pool may be over its limit
   // How long the run may take to see the request to stop; then how long to save and end.
@@ -70,14 +71,13 @@ class MemoryGuard {
   [[nodiscard]] std::optional<Breach> breach() const;
   // A copy, for a report.
   [[nodiscard]] MemoryLog log() const;
-  // The caps as they stand, for the error of an allocation that met one; kNoCap where there is
-  // none.
+  // The most that the GPU's tensors may take, as it stands; kNoCap where there is no such cap.
   [[nodiscard]] std::int64_t device_cap() const;
 
  private:
   using Clock = std::chrono::steady_clock;
   void watch();
-  void set_caps(const MemorySample& sample);
+  void set_caps(const MemorySample& sample, const std::vector<MemoryPool>& pools);
   void refresh_host_cap() const;
   static void refresh() noexcept;
   // Both return whether the run is to be ended.
@@ -89,7 +89,7 @@ class MemoryGuard {
   std::unique_ptr<MemoryProbe> probe_;
   std::function<void(const std::string&)> end_process_;
   std::int64_t libraries_ = 0;  // anonymous bytes at the start that are no counted blocks
-  std::atomic<MemoryLayout> layout_ = MemoryLayout::kHost;
+  std::atomic<MemoryLayout> layout_;
   std::atomic<std::int64_t> device_cap_;
   // The cap is never below what was allocated at the last look, so that a run that is over a limit
   // can still end in order.

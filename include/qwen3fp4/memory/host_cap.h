@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <limits>
 #include <new>
-#include <string>
 
 // The program's own blocks in main memory are counted: those of operator new (which this file's
 // source replaces, for every library in the process that calls it) and those of libtorch's CPU

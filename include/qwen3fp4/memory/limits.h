@@ -41,8 +41,8 @@ enum class MemoryLayout { kHost, kDevice, kShared };
 // Left below a limit for what libraries take between two looks.
 inline constexpr std::int64_t kCapMargin = std::int64_t{32} << 20;
 
-// What must be left uncounted of main memory for no pool there to pass its limit, as the largest
-// sum of counted blocks (host_cap.h). `libraries`: anonymous pages that are no counted blocks.
+// The largest sum of counted blocks (host_cap.h) with which no pool of main memory passes its
+// limit. `libraries`: anonymous pages that are no counted blocks.
 // Counted blocks that nobody has written yet are no pages yet; they will be.
 [[nodiscard]] std::int64_t host_cap_for(const MemorySample& sample,
                                         const std::vector<MemoryPool>& pools,

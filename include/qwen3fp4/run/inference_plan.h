@@ -16,7 +16,6 @@ struct InferenceRun {
   std::int64_t prompt = 0;       // of the longest prompt
   std::int64_t logit_rows = 1;   // positions whose logits are there at once,
   std::int64_t logit_bytes = 8;  // and what each of them takes: logits, and what is made of them
-  bool resident_hidden = true;   // final hidden states of the whole prompt are held
 };
 
 // Bytes of a model's weights in memory, from its file's headers, or by shapes: projections and head
