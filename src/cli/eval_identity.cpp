@@ -82,7 +82,7 @@ std::vector<Example> EvalIdentityCommand::read_replay(const Speaker& base_speake
     std::erase_if(prompts, [&](const std::string& prompt) {
       return !wanted(split_of(prompt, kReplaySplit));
     });
-    GeneratorOptions options;
+    BatchOptions options;
     options.max_new_tokens = replay_tokens;
     ProgressBar bar("base answers replay prompts");
     const std::string lines = replay_jsonl(base_speaker, prompts, options,

@@ -18,7 +18,7 @@ struct GenReplayCommand {
   ModelOptions model;
   std::string prompts = kReplayPrompts;
   std::string out;
-  GeneratorOptions generator;
+  BatchOptions generator;
 
   void run() const;
 };

@@ -327,13 +327,18 @@ void TrainCommand::keep_best(TrainReport& report) {
 
 void TrainCommand::sample(TrainReport& report) const {
   const Qwen3Model now = snapshot(*model_);
-  GeneratorOptions generator;
-  generator.max_new_tokens = kSampleTokens;
-  Interview interview({now, folder_}, generator);
+  std::vector<Question> questions;
+  for (const std::string& prompt : options_.sample_prompts) questions.push_back({prompt});
+  std::vector<BatchAnswer> answers;
+  try {
+    answers = ask({now, folder_}, questions, {.max_new_tokens = kSampleTokens});
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kInterrupted) return;  // train() saves
+    throw;
+  }
   std::vector<TrainSample> samples;
-  for (const std::string& prompt : options_.sample_prompts) {
-    if (interrupted()) return;  // train() saves
-    samples.push_back({prompt, interview.ask(prompt, SystemTurn::kDefault, 0).text});
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    samples.push_back({questions[i].prompt, answers[i].text});
   }
   report.samples(trainer_->progress().steps_done, samples);
 }

@@ -150,13 +150,36 @@ void Qwen3Model::replace_weight(std::int64_t layer, std::string_view module, Wei
 
 ForwardPass::ForwardPass(const Qwen3Model& model, std::span<const std::int64_t> tokens,
                          KvCache& cache, std::int64_t first, Tap tap)
-    : model_(model), tokens_(tokens), cache_(cache), first_(first), tap_(std::move(tap)) {
-  QF_CHECK(!tokens.empty(), "expected at least one token");
-  for (const std::int64_t id : tokens) {
-    QF_CHECK(id >= 0 && id < model.config_.vocab_size, "expected token ids from 0 to {}, found {}",
-             model.config_.vocab_size - 1, id);
+    : model_(model), tokens_(tokens), tap_(std::move(tap)) {
+  check_tokens();
+  attend_ = [&model, &cache, first](std::int64_t layer, const at::Tensor& q_THE,
+                                    const at::Tensor& k_TKE, const at::Tensor& v_TKE) {
+    const auto [k_SKE, v_SKE] = cache.store(layer, first, k_TKE, v_TKE);
+    return model.backend_->attention(q_THE, k_SKE, v_SKE);
+  };
+  std::tie(cos_, sin_) = model.rope_->rows(first, std::ssize(tokens));
+}
+
+ForwardPass::ForwardPass(const Qwen3Model& model, std::span<const std::int64_t> tokens,
+                         std::span<const std::int64_t> positions, Attend attend)
+    : model_(model), tokens_(tokens), attend_(std::move(attend)) {
+  check_tokens();
+  QF_CHECK(positions.size() == tokens.size(), "expected a position for each of {} tokens, got {}",
+           tokens.size(), positions.size());
+  const auto [cos, sin] = model.rope_->rows(0, std::ranges::max(positions) + 1);
+  const auto index =
+      at::tensor(c10::ArrayRef<std::int64_t>(positions.data(), positions.size()), at::kLong)
+          .to(cos.device());
+  cos_ = cos.index_select(0, index);
+  sin_ = sin.index_select(0, index);
+}
+
+void ForwardPass::check_tokens() const {
+  QF_CHECK(!tokens_.empty(), "expected at least one token");
+  for (const std::int64_t id : tokens_) {
+    QF_CHECK(id >= 0 && id < model_.config_.vocab_size, "expected token ids from 0 to {}, found {}",
+             model_.config_.vocab_size - 1, id);
   }
-  std::tie(cos_, sin_) = model.rope_->rows(first, static_cast<std::int64_t>(tokens.size()));
 }
 
 at::Tensor ForwardPass::embed() const {
@@ -204,8 +227,7 @@ at::Tensor ForwardPass::self_attention(const DecoderLayer& layer, const at::Tens
   }
   q_THE = tap(".self_attn.q_rope", backend.apply_rope(q_THE, cos_, sin_));
   k_TKE = tap(".self_attn.k_rope", backend.apply_rope(k_TKE, cos_, sin_));
-  const auto [k_SKE, v_SKE] = cache_.store(index, first_, k_TKE, v_TKE);
-  const auto attended_THE = tap(".self_attn.attention", backend.attention(q_THE, k_SKE, v_SKE));
+  const auto attended_THE = tap(".self_attn.attention", attend_(index, q_THE, k_TKE, v_TKE));
   return tap(".self_attn.o_proj",
              backend.linear(attended_THE.reshape({tokens, heads * config.head_dim}), layer.o_proj));
 }
@@ -226,6 +248,19 @@ at::Tensor ForwardPass::final_norm(const at::Tensor& x_TD) const {
   return tap_ ? tap_("model.norm", normed_TD.to(at::kFloat)) : normed_TD;
 }
 
+namespace {
+
+at::Tensor run_all(const ForwardPass& pass, std::int64_t layers) {
+  auto x_TD = pass.embed();
+  for (std::int64_t i = 0; i < layers; ++i) {
+    check_stop_request();
+    x_TD = pass.layer(i, x_TD);
+  }
+  return x_TD;
+}
+
+}  // namespace
+
 at::Tensor Qwen3Model::forward(std::span<const std::int64_t> tokens, KvCache& cache,
                                const Tap& tap) const {
   const c10::InferenceMode no_autograd;
@@ -236,16 +271,20 @@ at::Tensor Qwen3Model::forward(std::span<const std::int64_t> tokens, KvCache& ca
   do {
     const auto piece = tokens.first(std::min(most, tokens.size()));
     const ForwardPass pass(*this, piece, cache, cache.length(), tap);
-    auto x_TD = pass.embed();
-    for (std::int64_t i = 0; i < config_.num_hidden_layers; ++i) {
-      check_stop_request();
-      x_TD = pass.layer(i, x_TD);
-    }
+    const auto x_TD = run_all(pass, config_.num_hidden_layers);
     cache.advance(static_cast<std::int64_t>(piece.size()));
     pieces.push_back(pass.final_norm(x_TD));
     tokens = tokens.subspan(piece.size());
   } while (!tokens.empty());
   return pieces.size() == 1 ? pieces.front() : at::cat(pieces);
+}
+
+at::Tensor Qwen3Model::forward(std::span<const std::int64_t> tokens,
+                               std::span<const std::int64_t> positions,
+                               const Attend& attend) const {
+  const c10::InferenceMode no_autograd;
+  const ForwardPass pass(*this, tokens, positions, attend);
+  return pass.final_norm(run_all(pass, config_.num_hidden_layers));
 }
 
 at::Tensor Qwen3Model::logits(const at::Tensor& hidden_TD, const Tap& tap) const {

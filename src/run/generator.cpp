@@ -2,13 +2,13 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
 #include <utility>
 
+#include "answer_rules.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/memory/guard.h"
@@ -17,32 +17,6 @@
 
 namespace qf {
 namespace {
-
-// An answer of this many tokens, all 0, is a collapse. A stopped answer needs fewer.
-constexpr std::size_t kCollapsedTokens = 8;
-constexpr std::size_t kCollapsedWholeAnswer = 4;
-
-std::vector<bool> allowed_ids(const Qwen3Model& model, const Tokenizer* tokenizer) {
-  const std::int64_t vocab = model.config().vocab_size;
-  std::vector<bool> allowed(static_cast<std::size_t>(vocab), true);
-  if (tokenizer == nullptr) return allowed;
-  for (std::int64_t id = 0; id < vocab; ++id) {
-    allowed[static_cast<std::size_t>(id)] = tokenizer->has_token(id);
-  }
-  return allowed;
-}
-
-// Argmax over logits that went wrong (NaN compares false, zeros tie) is token 0, in most
-// vocabularies "!": an answer `!!!!` that otherwise looks like a success.
-void refuse_collapsed(const std::vector<std::int64_t>& ids, bool stopped) {
-  if (ids.size() < kCollapsedTokens && !(stopped && ids.size() >= kCollapsedWholeAnswer)) return;
-  if (ids.size() > kCollapsedTokens) return;
-  if (std::any_of(ids.begin(), ids.end(), [](std::int64_t id) { return id != 0; })) return;
-  fail(ExitCode::kNonFinite,
-       "the answer collapsed to token 0: [{}]; check the model's scales (qwen3fp4 inspect flags "
-       "wrong ones)",
-       fmt::join(ids, "; "));
-}
 
 std::uint64_t fnv1a(std::span<const float> values) {
   std::uint64_t hash = 0xcbf29ce484222325U;
@@ -120,7 +94,7 @@ at::Tensor Generator::forward_pending() {
 void Generator::run_last_fused() {
   const std::int64_t first = cache_.length();
   const auto result = fused_->step(sequence_.back(), /*ahead=*/true);
-  if (!result.finite) refuse_non_finite(first);
+  if (!result.finite) refuse_non_finite(model_, cache_, sequence_, first);
   logits_ = at::Tensor();
   choice_ = result.token;
   draws_used_ = result.draws_used;
@@ -136,18 +110,8 @@ std::int64_t Generator::run_pending() {
   logits_ = model_.logits(hidden_TD.narrow(0, hidden_TD.size(0) - 1, 1))
                 .to(at::kCPU, at::kFloat)
                 .contiguous();
-  if (!all_finite(last_logits())) refuse_non_finite(first);
+  if (!all_finite(last_logits())) refuse_non_finite(model_, cache_, sequence_, first);
   return pending;
-}
-
-void Generator::refuse_non_finite(std::int64_t first) {
-  const auto tokens = std::span<const std::int64_t>(sequence_);
-  const auto found = find_non_finite(model_, cache_, tokens, first);
-  fail(ExitCode::kNonFinite,
-       "non-finite logits at position {}: {} is the first module whose output is not finite, at "
-       "position {}; check its scales (qwen3fp4 inspect), with --dtype fp16 its range (--dtype "
-       "bf16)",
-       sequence_.size() - 1, found.module, found.position);
 }
 
 std::int64_t Generator::choose() {

@@ -1,12 +1,10 @@
 #include "qwen3fp4/train/ask.h"
 
-#include <algorithm>
 #include <set>
 #include <utility>
 
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
-#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/train/data_file.h"
 
 namespace qf {
@@ -36,29 +34,16 @@ std::vector<std::int64_t> question_ids(const ModelFolder& folder, const std::str
   return chat.without_default_system().encode(folder.require_tokenizer(), messages, opening);
 }
 
-Interview::Interview(const Speaker& speaker, GeneratorOptions options)
-    : speaker_(speaker), options_(std::move(options)) {
-  options_.context = 0;
-  options_.end_tokens = speaker.folder.end_tokens();
-}
-
-Answer Interview::ask(const std::string& question, SystemTurn turn, std::uint64_t seed) {
-  // Room for most questions, so that a longer one seldom needs another generator.
-  constexpr std::int64_t kContext = 512;
-  const auto ids = question_ids(speaker_.folder, question, turn);
-  const auto prompt = static_cast<std::int64_t>(ids.size());
-  const std::int64_t most = speaker_.model.config().max_position_embeddings;
-  QF_CHECK(prompt <= most, "a prompt has {} tokens, expected at most the model's {} positions",
-           prompt, most);
-  const std::int64_t needed = std::min(most, prompt + options_.max_new_tokens);
-  if (needed > options_.context) {
-    options_.context = std::min(most, std::max(needed, kContext));
-    generator_.emplace(speaker_.model, &speaker_.folder.require_tokenizer(), options_);
+std::vector<BatchAnswer> ask(const Speaker& speaker, std::span<const Question> questions,
+                             BatchOptions options, const BatchProgress& progress) {
+  options.end_tokens = speaker.folder.end_tokens();
+  std::vector<BatchPrompt> prompts;
+  for (const Question& question : questions) {
+    prompts.push_back(
+        {question_ids(speaker.folder, question.prompt, question.turn), question.seed});
   }
-  generator_->restart(seed);
-  Answer answer = generator_->answer(ids, [](std::int64_t, std::string_view) {});
-  check_interrupted();
-  return answer;
+  return answer_prompts(speaker.model, &speaker.folder.require_tokenizer(), prompts, options,
+                        progress);
 }
 
 std::vector<std::string> read_prompts(const std::filesystem::path& path) {

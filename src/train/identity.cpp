@@ -70,7 +70,7 @@ std::vector<std::string> identity_languages(const ModelConfig& config) {
 
 std::string identity_replay(const Speaker& start, const IdentityRecipe& recipe,
                             const std::vector<std::string>& prompts,
-                            const ReplayProgress& progress) {
+                            const BatchProgress& progress) {
   const auto data = read_identity_data(recipe.questions, recipe.defines, recipe.languages);
   std::vector<std::string> near;
   for (const IdentityQuestion& question : data.questions) {
@@ -85,7 +85,7 @@ std::string identity_replay(const Speaker& start, const IdentityRecipe& recipe,
   const auto all = static_cast<std::int64_t>(near.size() + general.size());
   std::int64_t before = 0;
   const auto answers = [&](const std::vector<std::string>& asked, std::int64_t tokens) {
-    GeneratorOptions options;
+    BatchOptions options;
     options.max_new_tokens = tokens;
     auto lines = replay_jsonl(start, asked, options, [&](std::int64_t done, std::int64_t) {
       if (progress) progress(before + done, all);

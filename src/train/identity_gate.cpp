@@ -98,14 +98,16 @@ class Gate {
 
   void ask_all() {
     GateAnswers& counts = result_.systems.back();
-    GeneratorOptions options;
-    options.max_new_tokens = input_.max_new_tokens;
-    Interview interview(tuned_, options);
+    std::vector<Question> questions;
     for (const IdentityQuestion& question : input_.questions) {
-      GateAnswer answer{question, counts.system,
-                        interview.ask(question.prompt, counts.system, 0).text};
+      questions.push_back({question.prompt, counts.system});
+    }
+    const auto answers = ask(tuned_, questions, {.max_new_tokens = input_.max_new_tokens},
+                             [&](std::int64_t, std::int64_t) { step(); });
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+      GateAnswer answer{input_.questions[i], counts.system, answers[i].text};
       judge(answer, input_.names);
-      if (question.label == 'A') {
+      if (answer.question.label == 'A') {
         ++counts.identity_asked;
         counts.identity_passed += answer.passed ? 1 : 0;
         counts.old_names += answer.old_name ? 1 : 0;
@@ -113,10 +115,9 @@ class Gate {
         ++counts.near_asked;
         counts.near_failed += answer.passed ? 0 : 1;
       }
-      if (!answer.passed || (question.label == 'A' && answer.old_name)) {
+      if (!answer.passed || (answer.question.label == 'A' && answer.old_name)) {
         result_.failures.push_back(std::move(answer));
       }
-      step();
     }
   }
 

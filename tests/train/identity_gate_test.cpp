@@ -80,16 +80,17 @@ TEST(Ask, PromptsAreTheTemplates) {
             prompt_ids(tiny.files(), {.text = "q", .ids = {}, .system = std::nullopt}));
   EXPECT_EQ(text(SystemTurn::kNone), rest);
   EXPECT_EQ(text(SystemTurn::kEmpty), "<|im_start|>system\n<|im_end|>\n" + rest);
-  GeneratorOptions options;
-  EXPECT_EQ(Interview(speaker(tiny), options).ask("q", SystemTurn::kNone, 0).text, "ab");
-  options.max_new_tokens = 1;
-  EXPECT_EQ(Interview(speaker(tiny), options).ask("q", SystemTurn::kNone, 0).text, "a");
+  const std::vector<Question> questions{{"q", SystemTurn::kNone}, {"longer", SystemTurn::kEmpty}};
+  for (const BatchAnswer& answer : ask(speaker(tiny), questions, {})) {
+    EXPECT_EQ(answer.text, "ab");
+  }
+  EXPECT_EQ(ask(speaker(tiny), questions, {.max_new_tokens = 1})[1].text, "a");
 }
 
 TEST(Replay, IsReadableAndMarksCutAnswers) {
   const LoadedTiny tiny(answering("abc"));
   const std::vector<std::string> prompts{"one", "tw\"o"};
-  GeneratorOptions options;
+  BatchOptions options;
   std::vector<std::int64_t> steps;
   const auto whole =
       replay_jsonl(speaker(tiny), prompts, options, [&](std::int64_t done, std::int64_t all) {
@@ -112,7 +113,7 @@ TEST(Replay, IsReadableAndMarksCutAnswers) {
 TEST(Replay, DrawsEveryPromptWithASeedOfItsOwn) {
   const LoadedTiny tiny(TinyModel{});
   const std::vector<std::string> prompts{"same", "same "};
-  GeneratorOptions options;
+  BatchOptions options;
   options.max_new_tokens = 12;
   options.sampling.temperature = 1;
   const auto first = replay_jsonl(speaker(tiny), prompts, options);

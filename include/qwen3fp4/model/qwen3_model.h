@@ -48,6 +48,11 @@ inline constexpr std::array<std::string_view, 4> kLayerNorms{
     "input_layernorm", "self_attn.q_norm", "self_attn.k_norm", "post_attention_layernorm"};
 [[nodiscard]] const at::Tensor& norm_of(const DecoderLayer& layer, std::string_view module);
 
+// Keeps a layer's new keys and values [T, K, E] (after RoPE) and returns what the queries [T, H, E]
+// attend to, [T, H, E]: Backend::attention() of one cache or of several.
+using Attend = std::function<at::Tensor(std::int64_t layer, const at::Tensor& q_THE,
+                                        const at::Tensor& k_TKE, const at::Tensor& v_TKE)>;
+
 // Qwen3, and the Llama family as its special case without q/k norm. One forward pass for every
 // backend: what differs between them is behind Backend.
 class Qwen3Model {
@@ -82,6 +87,11 @@ class Qwen3Model {
   static constexpr std::int64_t kForwardTokens = 2048;
   [[nodiscard]] at::Tensor forward(std::span<const std::int64_t> tokens, KvCache& cache,
                                    const Tap& tap = {}) const;
+  // The same of `tokens` at any positions, each once for every token, with keys and values wherever
+  // `attend` keeps them: of several sequences at once.
+  [[nodiscard]] at::Tensor forward(std::span<const std::int64_t> tokens,
+                                   std::span<const std::int64_t> positions,
+                                   const Attend& attend) const;
   // f32 [n, vocab] of rows of forward()'s result.
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden_TD, const Tap& tap = {}) const;
 
@@ -120,6 +130,9 @@ class ForwardPass {
   // Borrows all but `tap`. Throws for ids that the model does not have.
   ForwardPass(const Qwen3Model& model, std::span<const std::int64_t> tokens, KvCache& cache,
               std::int64_t first, Tap tap);
+  // Every token at its own position.
+  ForwardPass(const Qwen3Model& model, std::span<const std::int64_t> tokens,
+              std::span<const std::int64_t> positions, Attend attend);
   [[nodiscard]] at::Tensor embed() const;                                            // [T, D]
   [[nodiscard]] at::Tensor layer(std::int64_t index, const at::Tensor& x_TD) const;  // [T, D]
   [[nodiscard]] at::Tensor final_norm(const at::Tensor& x_TD) const;                 // [T, D]
@@ -130,10 +143,11 @@ class ForwardPass {
   [[nodiscard]] at::Tensor mlp(const DecoderLayer& layer, const at::Tensor& x_TD,
                                std::int64_t index) const;
 
+  void check_tokens() const;
+
   const Qwen3Model& model_;
   std::span<const std::int64_t> tokens_;
-  KvCache& cache_;
-  std::int64_t first_;
+  Attend attend_;
   Tap tap_;
   at::Tensor cos_, sin_;  // [T, E]
 };

@@ -85,7 +85,6 @@ class Generator {
   void run_last_fused();
   [[nodiscard]] at::Tensor forward_pending();
   [[nodiscard]] std::int64_t choose();
-  [[noreturn]] void refuse_non_finite(std::int64_t first);
   [[nodiscard]] std::span<const float> last_logits() const;
   [[nodiscard]] std::int64_t pending_bytes() const;
   [[nodiscard]] bool is_end_token(std::int64_t id) const;

@@ -2,14 +2,14 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "qwen3fp4/model/model_folder.h"
 #include "qwen3fp4/model/qwen3_model.h"
-#include "qwen3fp4/run/generator.h"
+#include "qwen3fp4/run/batch_generator.h"
 
 namespace qf {
 
@@ -33,20 +33,17 @@ struct Speaker {
 [[nodiscard]] std::vector<std::int64_t> question_ids(const ModelFolder& folder,
                                                      const std::string& question, SystemTurn turn);
 
-// Questions, each in a conversation of its own on one generator, for to make one costs more than a
-// short answer.
-class Interview {
- public:
-  // `options.context` and `options.end_tokens` are set here.
-  Interview(const Speaker& speaker, GeneratorOptions options);
-  // With its own seed. Throws with exit code 130 when interrupted.
-  [[nodiscard]] Answer ask(const std::string& question, SystemTurn turn, std::uint64_t seed);
-
- private:
-  Speaker speaker_;
-  GeneratorOptions options_;
-  std::optional<Generator> generator_;
+struct Question {
+  std::string prompt;
+  SystemTurn turn = SystemTurn::kDefault;
+  std::uint64_t seed = 0;
 };
+// The answers, in the order of the questions, each in a conversation of its own, many at a time.
+// `options.end_tokens` is set here.
+[[nodiscard]] std::vector<BatchAnswer> ask(const Speaker& speaker,
+                                           std::span<const Question> questions,
+                                           BatchOptions options,
+                                           const BatchProgress& progress = {});
 
 // Prompts, one a line with the escapes of a TSV (data_file.h); empty lines and lines that begin
 // with # are skipped. A prompt that comes twice counts once.

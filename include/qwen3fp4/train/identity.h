@@ -56,7 +56,7 @@ struct IdentityRecipe {
 // left out, and the beginnings of its answers to the trained near misses of kStartAnswer.
 [[nodiscard]] std::string identity_replay(const Speaker& start, const IdentityRecipe& recipe,
                                           const std::vector<std::string>& prompts,
-                                          const ReplayProgress& progress = {});
+                                          const BatchProgress& progress = {});
 // Parts with the shares of doc/identity.md: identity and near misses by cross-entropy, near misses
 // of kStartAnswer and replay by KL to the start model. Near misses that the start model answered
 // with nothing are left out; throws when it answered none of the trained ones.

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string>
 
@@ -9,16 +8,13 @@
 
 namespace qf {
 
-// Gets (prompts answered, all of them) after each.
-using ReplayProgress = std::function<void(std::int64_t, std::int64_t)>;
-
 // Has the speaker answer every prompt, each in a conversation of its own under its template's
 // default system prompt. Returns JSONL for read_jsonl(), a line an answer, in the prompts' order;
 // an answer that did not come to its end within options.max_new_tokens is marked truncated. When
 // answers are drawn, prompt i is drawn with the seed + i. Empty answers are left out: nothing could
 // be trained on them.
 [[nodiscard]] std::string replay_jsonl(const Speaker& speaker, std::span<const std::string> prompts,
-                                       const GeneratorOptions& options,
-                                       const ReplayProgress& progress = {});
+                                       const BatchOptions& options,
+                                       const BatchProgress& progress = {});
 
 }  // namespace qf
