@@ -70,6 +70,7 @@ struct Args {
   // Row tiles and chunks a row tile of each kind of matrix.
   std::int32_t q_tiles, kv_tiles, o_tiles, gate_tiles, head_tiles;
   std::int32_t hidden_chunks, o_chunks, down_chunks;
+  float inverse_hidden;    // 1 / hidden
   std::int32_t group;      // query heads of one key/value head
   std::int32_t subgroups;  // items of one key/value head
 };
@@ -82,6 +83,8 @@ struct LaunchArgs {
 // A block's chunks of each type of phase.
 struct ChunkRange {
   int first, last;
+  int first_tile, first_column;  // of chunk `first`
+  int first_part;  // which of the parts of the first tile is this block's; of its others the first
 };
 
 struct Phase {
@@ -89,6 +92,7 @@ struct Phase {
   int number;  // as DecodeStatus counts
   int chunks_per_tile;
   int first, last;  // this block's chunks, numbered through the phase's tiles
+  int first_tile, first_column, first_part;
   __device__ __forceinline__ bool reads_stream() const {
     return type == kQkv || type == kGateUp || type == kHead;
   }
@@ -100,19 +104,6 @@ __device__ __forceinline__ int chunks_per_tile(const Args& a, int type) {
   return type == kO ? a.o_chunks : (type == kDown ? a.down_chunks : a.hidden_chunks);
 }
 
-__device__ __forceinline__ ChunkRange range_of(const Args& a, int type) {
-  const int block = static_cast<int>(blockIdx.x);
-  const int blocks = static_cast<int>(gridDim.x);
-  const int per_tile = chunks_per_tile(a, type);
-  if (type == kHead) {
-    // Whole tiles: there are enough of them, and a block's logits need no second look.
-    return {a.head_tiles * block / blocks * per_tile,
-            a.head_tiles * (block + 1) / blocks * per_tile};
-  }
-  const int tiles = type == kQkv ? qkv_tiles(a) : (type == kGateUp ? 2 * a.gate_tiles : a.o_tiles);
-  return {tiles * per_tile * block / blocks, tiles * per_tile * (block + 1) / blocks};
-}
-
 __device__ __forceinline__ Phase phase_at(const Args& a, const ChunkRange* ranges, int index) {
   Phase p;
   p.layer = index / kPhasesPerLayer;
@@ -121,6 +112,9 @@ __device__ __forceinline__ Phase phase_at(const Args& a, const ChunkRange* range
   p.chunks_per_tile = chunks_per_tile(a, p.type);
   p.first = ranges[p.type].first;
   p.last = ranges[p.type].last;
+  p.first_tile = ranges[p.type].first_tile;
+  p.first_column = ranges[p.type].first_column;
+  p.first_part = ranges[p.type].first_part;
   return p;
 }
 
@@ -142,6 +136,22 @@ QF_HD constexpr int part_of(int tile, int chunks_per_tile, int tiles, int blocks
   const int chunks = tiles * chunks_per_tile;
   if (chunks < blocks) return first - tile * chunks_per_tile;
   return block - block_of(tile * chunks_per_tile, chunks, blocks);
+}
+
+__device__ __forceinline__ ChunkRange range_of(const Args& a, int type) {
+  const int block = static_cast<int>(blockIdx.x);
+  const int blocks = static_cast<int>(gridDim.x);
+  const int per_tile = chunks_per_tile(a, type);
+  if (type == kHead) {
+    // Whole tiles: there are enough of them, and a block's logits need no second look.
+    const int tile = a.head_tiles * block / blocks;
+    return {tile * per_tile, a.head_tiles * (block + 1) / blocks * per_tile, tile, 0, 0};
+  }
+  const int tiles = type == kQkv ? qkv_tiles(a) : (type == kGateUp ? 2 * a.gate_tiles : a.o_tiles);
+  const int first = tiles * per_tile * block / blocks;
+  const int tile = first / per_tile;
+  return {first, tiles * per_tile * (block + 1) / blocks, tile, first - tile * per_tile,
+          part_of(tile, per_tile, tiles, blocks, block, first)};
 }
 
 QF_HD constexpr int lesser(int a, int b) { return a < b ? a : b; }

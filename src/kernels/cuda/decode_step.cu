@@ -34,7 +34,7 @@ __device__ __forceinline__ void prefetch_norms(const LaunchArgs& launch, int lay
 // the memory can be kept busy with.
 struct Producer {
   static constexpr int kInFlightWaiting = 2;
-  static constexpr int kInFlightMultiplying = 6;
+  static constexpr int kInFlightMultiplying = 4;
   const LaunchArgs& launch;
   const Args& a;
   int slot = 0, arrived_slot = 0;
@@ -72,13 +72,17 @@ struct Producer {
 
   __device__ __forceinline__ void weights(const Phase& p) {
     const std::uint8_t* source = nullptr;
-    for (int chunk = p.first; chunk < p.last; ++chunk, source += kChunkBytes) {
-      if (chunk == p.first || chunk % p.chunks_per_tile == 0) {
-        int tile = chunk / p.chunks_per_tile;
-        const std::uint8_t* const base = matrix_of(launch, p, tile).chunks;
-        const std::int64_t number =
-            std::int64_t{tile} * p.chunks_per_tile + chunk % p.chunks_per_tile;
-        source = base + number * kChunkBytes;
+    int tile = p.first_tile;
+    int column = p.first_column;
+    for (int chunk = p.first; chunk < p.last; ++chunk, ++column, source += kChunkBytes) {
+      if (column == p.chunks_per_tile) {
+        column = 0;
+        ++tile;
+      }
+      if (chunk == p.first || column == 0) {
+        int of_matrix = tile;
+        const std::uint8_t* const base = matrix_of(launch, p, of_matrix).chunks;
+        source = base + (std::int64_t{of_matrix} * p.chunks_per_tile + column) * kChunkBytes;
       }
       acquire(kChunkBytes);
       copy(0, source, kChunkBytes);
@@ -180,8 +184,8 @@ struct Consumer {
 struct Pass {
   Phase phase;
   int first, last;
-  int tile0;
-  float factor;  // of all sums: 1/rms where the stream is read, o's or down's scale
+  int tile0, column0;  // of the first chunk
+  float scale;         // of o's and down's sums
   std::uint32_t tag;
 
   __device__ __forceinline__ int chunks_of(int tile) const {
@@ -189,6 +193,14 @@ struct Pass {
     return min(last, begin + phase.chunks_per_tile) - max(first, begin);
   }
 };
+
+// 1 / rms of the stream, from the squares of its chunks, by all lanes of a warp. It multiplies
+// finished rows: nobody waits for it before the products begin.
+__device__ __forceinline__ float inverse_rms(const Args& a, int lane) {
+  static_assert(kMaxXChunks <= 32);
+  const float squares = warp_sum(lane < a.hidden_chunks ? shared_state().square[lane] : 0.0F);
+  return rsqrtf(fmaf(squares, a.inverse_hidden, a.model.rms_norm_eps));
+}
 
 // Larger for larger logits, then for smaller ids.
 __device__ __forceinline__ unsigned long long choice_key(float logit, int id) {
@@ -209,21 +221,21 @@ __device__ __forceinline__ void finish_logit(const Args& a, int phase, int row, 
 
 // A finished row of qkv, gate/up or the head to where it is read.
 __device__ __forceinline__ void finish_row(const Consumer& c, const Pass& pass, int tile,
-                                           int in_tile, float sum, unsigned long long& best) {
+                                           int in_tile, float sum, float factor,
+                                           unsigned long long& best) {
   const Args& a = c.a;
   const Phase& p = pass.phase;
   const int row = tile * kTileRows + in_tile;
   if (p.type == kHead) {
-    finish_logit(a, p.number, row, sum * (a.model.lm_head.scale * 64.0F * pass.factor), best);
+    finish_logit(a, p.number, row, sum * (a.model.lm_head.scale * 64.0F * factor), best);
     return;
   }
   const float scale = shared_state().layers[p.layer].scale[scale_of(a, p.type, tile)];
   const int tiles = p.type == kQkv ? qkv_tiles(a) : 2 * a.gate_tiles;
-  const int part = part_of(tile, p.chunks_per_tile, tiles, static_cast<int>(gridDim.x),
-                           static_cast<int>(blockIdx.x), p.first);
+  const int part = tile == p.first_tile ? p.first_part : 0;
   std::uint32_t* const out = p.type == kQkv ? a.space.qkv : a.space.gate_up;
   store_relaxed(out + std::int64_t{part} * tiles * kTileRows + row,
-                tagged(sum * (scale * pass.factor), pass.tag));
+                tagged(sum * (scale * factor), pass.tag));
 }
 
 // A warp's 16 rows of a tile. O's and down's go to the stream, for whose sums any order will do.
@@ -240,7 +252,7 @@ __device__ __forceinline__ void flush(const Consumer& c, const Pass& pass, int t
   s = {};
   if (!pass.phase.reads_stream()) {
     if (t < 2) {
-      add_to_stream(c.a, pass.phase.number, tile * kTileRows + row, value * pass.factor);
+      add_to_stream(c.a, pass.phase.number, tile * kTileRows + row, value * pass.scale);
     }
     return;
   }
@@ -255,6 +267,7 @@ __device__ __forceinline__ void flush(const Consumer& c, const Pass& pass, int t
   present = __shfl_sync(~0U, present, 0);
   if (__popc(present) != min(kGroups, pass.chunks_of(tile))) return;
   __syncwarp();
+  const float factor = inverse_rms(c.a, c.lane);
   if (c.lane >= 16) return;
   const int in_tile = c.group_warp * 16 + c.lane;
   float sum = 0;
@@ -262,7 +275,7 @@ __device__ __forceinline__ void flush(const Consumer& c, const Pass& pass, int t
   for (int g = 0; g < kGroups; ++g) {
     if ((present >> g & 1U) != 0) sum += sums[g][in_tile];
   }
-  finish_row(c, pass, tile, in_tile, sum, best);
+  finish_row(c, pass, tile, in_tile, sum, factor, best);
 }
 
 // This warpgroup's share of a pass.
@@ -272,8 +285,9 @@ __device__ __forceinline__ void multiply(const Consumer& c, const Pass& pass, Ri
   const bool whole_stream = pass.phase.reads_stream();
   RowSums s;
   int i = pass.first + place.next;
-  int tile = i / chunks_per_tile;
-  int column = i - tile * chunks_per_tile;
+  int tile = pass.tile0;
+  int column = pass.column0 + place.next;
+  for (; column >= chunks_per_tile; column -= chunks_per_tile) ++tile;
   for (; i < pass.last; i += kGroups) {
     const int staged = whole_stream ? column : i - pass.first;
     mbarrier_wait(shared_address(shared_state().full + place.slot), place.parity);
@@ -290,12 +304,6 @@ __device__ __forceinline__ void multiply(const Consumer& c, const Pass& pass, Ri
   place.next = i - pass.last;
 }
 
-__device__ __forceinline__ float inverse_rms(const Args& a) {
-  float squares = 0;
-  for (int i = 0; i < a.hidden_chunks; ++i) squares += shared_state().square[i];
-  return 1.0F / sqrtf(squares / static_cast<float>(a.model.hidden) + a.model.rms_norm_eps);
-}
-
 // What the chunks of a pass read, a chunk a warp at a time. Values are loaded before the block has
 // finished with the activations of the phase before, and staged after it. The stream is staged
 // whole, by column; of o's and down's inputs the columns of the pass, in the order of its chunks.
@@ -306,7 +314,8 @@ __device__ __forceinline__ void stage_pass(const Consumer& c, const Pass& pass) 
   const int count = whole_stream ? c.a.hidden_chunks : pass.last - pass.first;
 #pragma unroll 1
   for (int chunk = c.warp; chunk < count + c.warp; chunk += kConsumerWarps) {
-    const int column = whole_stream ? chunk : (pass.first + chunk) % p.chunks_per_tile;
+    int column = whole_stream ? chunk : pass.column0 + chunk;
+    while (column >= p.chunks_per_tile) column -= p.chunks_per_tile;
     float v[8];
     float squares = 0;
     if (chunk < count) {
@@ -322,14 +331,12 @@ __device__ __forceinline__ void stage_pass(const Consumer& c, const Pass& pass) 
 template <int kHeadDim>
 __device__ __forceinline__ void multiply_phase(const Consumer& c, const Phase& p, RingPlace& place,
                                                unsigned long long& best) {
-  Pass pass{p, p.first, 0, 0, 1.0F, tag_of(c.a, p.layer)};
+  Pass pass{p, p.first, 0, p.first_tile, p.first_column, 1.0F, tag_of(c.a, p.layer)};
   const bool whole_stream = p.reads_stream();
-  if (!whole_stream) pass.factor = shared_state().layers[p.layer].scale[p.type == kO ? 3 : 6];
-  for (; pass.first < p.last; pass.first = pass.last) {
-    pass.tile0 = pass.first / p.chunks_per_tile;
-    const int room =
-        whole_stream ? (pass.tile0 + kPassTiles) * p.chunks_per_tile : pass.first + c.a.x_chunks;
-    pass.last = min(p.last, room);
+  if (!whole_stream) pass.scale = shared_state().layers[p.layer].scale[p.type == kO ? 3 : 6];
+  while (pass.first < p.last) {
+    const int room = whole_stream ? kPassTiles * p.chunks_per_tile - pass.column0 : c.a.x_chunks;
+    pass.last = min(p.last, pass.first + room);
     if (!whole_stream || pass.first == p.first) {
       stage_pass<kHeadDim>(c, pass);
     } else {
@@ -340,9 +347,11 @@ __device__ __forceinline__ void multiply_phase(const Consumer& c, const Phase& p
     fence_proxy_async();
     named_barrier<kConsumers>();
     if (thread == 0) shared_state().multiplying = 1;
-    if (whole_stream) pass.factor = inverse_rms(c.a);
     multiply(c, pass, place, best);
     if (thread == 0) shared_state().multiplying = 0;
+    pass.column0 += pass.last - pass.first;
+    for (; pass.column0 >= p.chunks_per_tile; pass.column0 -= p.chunks_per_tile) ++pass.tile0;
+    pass.first = pass.last;
   }
 }
 
@@ -401,6 +410,8 @@ __device__ __forceinline__ void consume(Consumer c) {
     // loop around wgmma for divergent and runs them one by one.
     p.first = __shfl_sync(~0U, p.first, 0);
     p.last = __shfl_sync(~0U, p.last, 0);
+    p.first_tile = __shfl_sync(~0U, p.first_tile, 0);
+    p.first_column = __shfl_sync(~0U, p.first_column, 0);
     // What depends on them is computed anew in each phase: kept from phase to phase, it would take
     // the registers that a phase needs.
     opaque(c.warp);
@@ -524,6 +535,7 @@ Args shape_args(const DecodeModel& model) {
   a.hidden_chunks = chunks_of(model.hidden);
   a.o_chunks = chunks_of(model.heads * model.head_dim);
   a.down_chunks = chunks_of(model.intermediate);
+  a.inverse_hidden = 1.0F / static_cast<float>(model.hidden);
   a.group = model.heads / model.kv_heads;
   a.subgroups = ceil_divide(a.group, kHeadsPerItem);
   return a;
