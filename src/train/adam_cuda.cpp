@@ -29,6 +29,21 @@ void with_values(const at::Tensor& gradient, const Run& run) {
   }
 }
 
+// run(the kernels' type of the values): float or bf16.
+template <class Run>
+void with_type(const at::Tensor& out, const Run& run) {
+  if (out.scalar_type() == at::kFloat) {
+    run(float{});
+  } else {
+    run(__nv_bfloat16{});
+  }
+}
+
+template <class Out>
+Out* values_out(const at::Tensor& t) {
+  return static_cast<Out*>(t.mutable_data_ptr());
+}
+
 }  // namespace
 
 void step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
@@ -65,23 +80,31 @@ void dequantize(const Nvfp4View& weight, RowRange rows, at::Tensor& out) {
   part.codes += rows.first * weight.cols / 2;
   part.scales_e4m3 += rows.first * weight.cols / kNvfp4Block;
   part.rows = rows.count;
-  if (out.scalar_type() == at::kFloat) {
-    check(cuda::dequantize_nvfp4(part, out.mutable_data_ptr<float>(), current_stream()),
-          "dequantise");
-  } else {
-    auto* const halves = reinterpret_cast<__nv_bfloat16*>(out.mutable_data_ptr<at::BFloat16>());
-    check(cuda::dequantize_nvfp4(part, halves, current_stream()), "dequantise");
-  }
+  with_type(out, [&]<class Out>(Out) {
+    check(cuda::dequantize_nvfp4(part, values_out<Out>(out), current_stream()), "dequantise");
+  });
 }
 
-at::Tensor sum_of_squares(const at::Tensor& gradient) {
-  auto parts = at::empty({cuda::kSquareParts}, gradient.options().dtype(at::kFloat));
+void dequantize(const std::vector<Nvfp4View>& weights, std::vector<at::Tensor>& out) {
+  if (weights.empty()) return;
+  with_type(out.front(), [&]<class Out>(Out) {
+    std::vector<cuda::DequantizeJob<Out>> jobs;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      jobs.push_back({weights[i], values_out<Out>(out[i])});
+    }
+    check(cuda::dequantize_nvfp4(jobs.data(), static_cast<int>(jobs.size()), current_stream()),
+          "dequantise");
+  });
+}
+
+std::int64_t square_parts() { return cuda::kSquareParts; }
+
+void sum_of_squares(const at::Tensor& gradient, at::Tensor& parts) {
   with_values(gradient, [&](const auto* values) {
     check(cuda::sum_of_squares(values, gradient.numel(), parts.mutable_data_ptr<float>(),
                                current_stream()),
           "sum of squares");
   });
-  return parts;
 }
 
 }  // namespace qf::adam::on_cuda

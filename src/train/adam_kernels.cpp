@@ -92,9 +92,29 @@ at::Tensor dequantize(const Nvfp4View& weight, RowRange rows, at::TensorOptions 
   return out;
 }
 
-at::Tensor sum_of_squares(const at::Tensor& gradient) {
-  if (gradient.is_cuda()) return on_cuda::sum_of_squares(gradient);
-  return at::linalg_vector_norm(gradient, 2, {}, false, at::kFloat).square().view({1});
+std::vector<at::Tensor> dequantize(const std::vector<Nvfp4View>& weights,
+                                   at::TensorOptions options) {
+  std::vector<at::Tensor> out;
+  if (!options.device().is_cuda()) {
+    for (const Nvfp4View& weight : weights) {
+      out.push_back(dequantize(weight, {0, weight.rows}, options));
+    }
+    return out;
+  }
+  for (const Nvfp4View& weight : weights) {
+    out.push_back(at::empty({weight.rows, weight.cols}, options));
+  }
+  on_cuda::dequantize(weights, out);
+  return out;
+}
+
+std::int64_t square_parts(at::Device device) {
+  return device.is_cuda() ? on_cuda::square_parts() : 1;
+}
+
+void sum_of_squares(const at::Tensor& gradient, at::Tensor& parts) {
+  if (gradient.is_cuda()) return on_cuda::sum_of_squares(gradient, parts);
+  parts.copy_(at::linalg_vector_norm(gradient, 2, {}, false, at::kFloat).square());
 }
 
 }  // namespace qf::adam

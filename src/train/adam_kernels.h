@@ -2,6 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <vector>
+
 #include "qwen3fp4/kernels/cpu/adam_step.h"
 
 // The optimiser's kernels on tensors of either device. Shapes are the caller's business.
@@ -26,9 +29,14 @@ void finish_columns(const AdamRule& rule, const ColumnSquares& squares, const Co
                     at::Device device);
 // [rows.count, cols] of `dtype` (f32 or bf16).
 at::Tensor dequantize(const Nvfp4View& weight, RowRange rows, at::TensorOptions options);
+// Whole weights, [rows, cols] each.
+std::vector<at::Tensor> dequantize(const std::vector<Nvfp4View>& weights,
+                                   at::TensorOptions options);
 
-// f32 [parts], which add up to the sum of the squares of an f32 or bf16 gradient, contiguous.
-at::Tensor sum_of_squares(const at::Tensor& gradient);
+// Writes f32 [parts], contiguous, which add up to the sum of the squares of an f32 or bf16
+// gradient, contiguous.
+std::int64_t square_parts(at::Device device);
+void sum_of_squares(const at::Tensor& gradient, at::Tensor& parts);
 
 // adam_cuda.cpp, or no_adam_cuda.cpp in a build without CUDA.
 namespace on_cuda {
@@ -38,7 +46,9 @@ void dense_step(const AdamRule& rule, const AdamDense& weight, const at::Tensor&
 void add_columns(const AdamRule& rule, const ColumnSquares& squares, const Gradient& gradient);
 void finish_columns(const AdamRule& rule, const ColumnSquares& squares, const ColumnMeans& means);
 void dequantize(const Nvfp4View& weight, RowRange rows, at::Tensor& out);
-at::Tensor sum_of_squares(const at::Tensor& gradient);
+void dequantize(const std::vector<Nvfp4View>& weights, std::vector<at::Tensor>& out);
+std::int64_t square_parts();
+void sum_of_squares(const at::Tensor& gradient, at::Tensor& parts);
 }  // namespace on_cuda
 
 }  // namespace qf::adam

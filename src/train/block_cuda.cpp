@@ -5,6 +5,7 @@
 #include "block_kernels.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/kernels/cuda/attention.h"
+#include "qwen3fp4/kernels/cuda/loss.h"
 #include "qwen3fp4/kernels/cuda/operations.h"
 
 namespace qf::on_cuda {
@@ -32,6 +33,21 @@ cuda::RotationTables tables_of(const at::Tensor& weight, const PackedRows& rows)
 
 cuda::RopeShape shape_of(const at::Tensor& x_NHE) {
   return {x_NHE.size(0), x_NHE.size(1), x_NHE.size(2)};
+}
+
+cuda::LogitChunk chunk_of(const Logits& logits) {
+  const at::Tensor& values = logits.values_mc;
+  return {values.const_data_ptr<float>(), values.size(0), values.size(1), logits.first};
+}
+
+// run(pointer to the gradient of the logits), f32 or bf16.
+template <class Run>
+void with_gradient(const at::Tensor& out, const Run& run) {
+  if (out.scalar_type() == at::kFloat) {
+    run(out.mutable_data_ptr<float>());
+  } else {
+    run(values_out(out));
+  }
 }
 
 }  // namespace
@@ -119,6 +135,45 @@ RotationGradient rotate_heads_backward(const at::Tensor& dy_NHE, const Rotated& 
         "gradient of norm and RoPE of heads");
   if (parts.defined()) result.weight = parts.sum(0);
   return result;
+}
+
+void cross_entropy(const Logits& logits, const at::Tensor& next_m, const at::Tensor& logsumexp_m,
+                   const at::Tensor& value_m) {
+  check(cuda::cross_entropy(chunk_of(logits), next_m.const_data_ptr<std::int64_t>(),
+                            logsumexp_m.mutable_data_ptr<float>(),
+                            value_m.mutable_data_ptr<float>(), current_stream()),
+        "cross-entropy");
+}
+
+void divergence(const Logits& logits, const at::Tensor& teacher_mc, const Divergence& out) {
+  check(cuda::divergence(chunk_of(logits), teacher_mc.const_data_ptr<float>(),
+                         out.logsumexp_m.mutable_data_ptr<float>(),
+                         out.teacher_logsumexp_m.mutable_data_ptr<float>(),
+                         out.value_m.mutable_data_ptr<float>(), current_stream()),
+        "KL divergence");
+}
+
+void cross_entropy_gradient(const Logits& logits, const at::Tensor& next_m,
+                            const at::Tensor& logsumexp_m, double weight,
+                            const at::Tensor& out_mc) {
+  with_gradient(out_mc, [&](auto* out) {
+    check(cuda::cross_entropy_gradient(chunk_of(logits), next_m.const_data_ptr<std::int64_t>(),
+                                       logsumexp_m.const_data_ptr<float>(),
+                                       static_cast<float>(weight), out, current_stream()),
+          "gradient of cross-entropy");
+  });
+}
+
+void divergence_gradient(const Logits& logits, const at::Tensor& teacher_mc,
+                         const at::Tensor& logsumexp_m, const at::Tensor& teacher_logsumexp_m,
+                         double weight, const at::Tensor& out_mc) {
+  with_gradient(out_mc, [&](auto* out) {
+    check(cuda::divergence_gradient(chunk_of(logits), teacher_mc.const_data_ptr<float>(),
+                                    logsumexp_m.const_data_ptr<float>(),
+                                    teacher_logsumexp_m.const_data_ptr<float>(),
+                                    static_cast<float>(weight), out, current_stream()),
+          "gradient of KL divergence");
+  });
 }
 
 }  // namespace qf::on_cuda

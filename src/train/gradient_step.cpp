@@ -16,6 +16,9 @@ namespace {
 // the shapes of products, and with them bits.
 constexpr std::int64_t kGradientValues = std::int64_t{1} << 26;
 
+// Sums of squares that one tensor holds: to allocate each costs as much as to launch its kernel.
+constexpr std::int64_t kSquaresAtATime = 512;
+
 }  // namespace
 
 at::Tensor& GradientStep::sum_of(const ModelWeight& weight) {
@@ -63,7 +66,7 @@ void GradientStep::rows(const ModelWeight& weight, std::int64_t first, const at:
                         bool last) {
   TrainedWeight* const trained = weight.trained();
   if (trained == nullptr) return;
-  squares_.emplace_back(&weight, adam::sum_of_squares(gradient.contiguous()));
+  measure(weight, gradient);
   if (!options_.apply) return;
   AdamStep adam = options_.adam;
   if (weight.spec().kind == WeightKind::kNorm) adam.weight_decay = 0;
@@ -75,18 +78,28 @@ void GradientStep::rows(const ModelWeight& weight, std::int64_t first, const at:
   if (last) trained->finish_step(adam);
 }
 
+void GradientStep::measure(const ModelWeight& weight, const at::Tensor& gradient) {
+  const std::int64_t row = std::ssize(measured_) % kSquaresAtATime;
+  if (row == 0) {
+    squares_.push_back(at::empty({kSquaresAtATime, adam::square_parts(gradient.device())},
+                                 gradient.options().dtype(at::kFloat)));
+  }
+  auto parts = squares_.back().select(0, row);
+  adam::sum_of_squares(gradient.contiguous(), parts);
+  measured_.push_back(&weight);
+}
+
 double GradientStep::norm() const {
-  if (squares_.empty()) return 0;
-  std::vector<at::Tensor> parts;
-  for (const auto& [weight, values] : squares_) parts.push_back(values);
-  const auto all = at::stack(parts).to(at::kCPU).to(at::kDouble).sum(1);
+  if (measured_.empty()) return 0;
+  const auto all =
+      at::cat(squares_).narrow(0, 0, std::ssize(measured_)).to(at::kDouble).sum(1).to(at::kCPU);
   const auto* const squares = all.const_data_ptr<double>();
   double sum = 0;
-  for (std::size_t i = 0; i < squares_.size(); ++i) {
+  for (std::size_t i = 0; i < measured_.size(); ++i) {
     if (!std::isfinite(squares[i])) {
       fail(ExitCode::kNonFinite,
            "step {}: the gradient of {} is not finite, the first one on the way back from the loss",
-           options_.adam.step, squares_[i].first->spec().name);
+           options_.adam.step, measured_[i]->spec().name);
     }
     sum += squares[i];
   }

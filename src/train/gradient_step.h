@@ -38,11 +38,14 @@ class GradientStep {
 
  private:
   at::Tensor& sum_of(const ModelWeight& weight);
+  void measure(const ModelWeight& weight, const at::Tensor& gradient);
 
   Options options_;
   std::vector<std::pair<const ModelWeight*, at::Tensor>> sums_;
-  // Parts of the sums of squares, f32.
-  std::vector<std::pair<const ModelWeight*, at::Tensor>> squares_;
+  // Rows of the last one and of all before, f32 [kSquaresAtATime, parts]: the sums of squares of
+  // what was measured, in parts.
+  std::vector<at::Tensor> squares_;
+  std::vector<const ModelWeight*> measured_;
 };
 
 }  // namespace qf

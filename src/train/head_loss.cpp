@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "block_kernels.h"
 #include "operations.h"
 #include "qwen3fp4/quant/parallel.h"
 
@@ -65,8 +66,22 @@ struct ChunkSums {
   at::Tensor value;
 };
 
+void measure_on_cuda(const Tokens& tokens, const HeadChunk& chunk, std::int64_t index,
+                     const ChunkSums& sums) {
+  const on_cuda::Logits logits{chunk.logits(tokens), chunk.first};
+  const auto part = [&](const at::Tensor& t) { return tokens.of(t.select(0, index)); };
+  if (tokens.part.from_teacher()) {
+    on_cuda::divergence(logits, chunk.teacher_logits(tokens),
+                        {part(sums.logsumexp), part(sums.teacher_logsumexp), part(sums.value)});
+  } else {
+    on_cuda::cross_entropy(logits, tokens.of(tokens.part.next_M), part(sums.logsumexp),
+                           part(sums.value));
+  }
+}
+
 void measure(const Tokens& tokens, const HeadChunk& chunk, std::int64_t index,
              const ChunkSums& sums) {
+  if (chunk.w_cD.is_cuda()) return measure_on_cuda(tokens, chunk, index, sums);
   const auto put = [&](const at::Tensor& to, const at::Tensor& values) {
     tokens.of(to.select(0, index)).copy_(values);
   };
@@ -106,6 +121,18 @@ void for_each_tokens(const LossPart& part, std::int64_t tokens, const Run& run) 
 // The gradient of a row's loss with respect to its logits in a chunk, written into d_rc.
 void logit_gradient(const Tokens& tokens, const HeadChunk& chunk, const at::Tensor& logsumexp_M,
                     const at::Tensor& teacher_logsumexp_M, const at::Tensor& d_rc) {
+  if (d_rc.is_cuda()) {
+    const on_cuda::Logits logits{chunk.logits(tokens), chunk.first};
+    const double weight = tokens.part.row_weight;
+    if (tokens.part.from_teacher()) {
+      on_cuda::divergence_gradient(logits, chunk.teacher_logits(tokens), tokens.of(logsumexp_M),
+                                   tokens.of(teacher_logsumexp_M), weight, d_rc);
+    } else {
+      on_cuda::cross_entropy_gradient(logits, tokens.of(tokens.part.next_M), tokens.of(logsumexp_M),
+                                      weight, d_rc);
+    }
+    return;
+  }
   const auto minus = [&](at::Tensor logits, const at::Tensor& logsumexp) {
     return logits.sub_(tokens.of(logsumexp).unsqueeze(1)).exp_();
   };

@@ -46,15 +46,22 @@ ModelWeight::ModelWeight(WeightSpec spec, WeightMatrix frozen)
 ModelWeight::ModelWeight(WeightSpec spec, std::unique_ptr<TrainedWeight> trained)
     : spec_(std::move(spec)), trained_(std::move(trained)) {}
 
+std::optional<Nvfp4View> ModelWeight::packed_view() const {
+  const WeightMatrix& now = weight();
+  if (now.format() != WeightFormat::kNvfp4 || now.scales().scalar_type() != at::kByte) {
+    return std::nullopt;
+  }
+  return now.nvfp4_view();
+}
+
 at::Tensor ModelWeight::rows(std::int64_t first, std::int64_t count, at::ScalarType dtype) const {
   if (trained_) return trained_->dequantize_rows(first, count, dtype);
   const at::Device device = frozen_->device();
-  const bool packed = frozen_->format() == WeightFormat::kNvfp4;
-  if (packed && frozen_->scales().scalar_type() == at::kByte) {
-    return adam::dequantize(frozen_->nvfp4_view(), {first, count}, at::device(device).dtype(dtype));
+  if (const auto view = packed_view()) {
+    return adam::dequantize(*view, {first, count}, at::device(device).dtype(dtype));
   }
   if (device.is_cpu()) return frozen_->dequantize_rows(first, count).to(dtype);
-  QF_CHECK(!packed && frozen_->format() != WeightFormat::kNf4,
+  QF_CHECK(frozen_->format() != WeightFormat::kNvfp4 && frozen_->format() != WeightFormat::kNf4,
            "{}: expected NVFP4 with E4M3 scales or a float type on a GPU, found {} (convert)",
            spec_.name, weight_format_name(frozen_->format()));
   return frozen_->dense_values().narrow(0, first, count).to(dtype);
@@ -132,8 +139,20 @@ at::Tensor ModelWeights::embed(const at::Tensor& ids_N) const {
 BlockWeights ModelWeights::block(std::int64_t layer, at::ScalarType dtype) const {
   const LayerWeights& weights = this->layer(layer);
   BlockWeights block;
+  // The packed ones at once: on a GPU each launch costs the host as long as the device.
+  std::vector<Nvfp4View> packed;
+  std::vector<std::size_t> places;
   for (std::size_t i = 0; i < weights.linears.size(); ++i) {
-    block.linears[i] = weights.linears[i]->rows(dtype);
+    if (const auto view = weights.linears[i]->packed_view()) {
+      packed.push_back(*view);
+      places.push_back(i);
+    } else {
+      block.linears[i] = weights.linears[i]->rows(dtype);
+    }
+  }
+  auto unpacked = adam::dequantize(packed, at::device(backend_->device()).dtype(dtype));
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    block.linears[places[i]] = std::move(unpacked[i]);
   }
   for (std::size_t i = 0; i < weights.norms.size(); ++i) {
     if (weights.norms[i]) block.norms[i] = weights.norms[i]->rows(at::kFloat).view({-1});

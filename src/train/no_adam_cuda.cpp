@@ -13,7 +13,9 @@ void step(AdamProfile, const AdamRule&, const AdamWeight&, const Gradient&) { re
 void dense_step(const AdamRule&, const AdamDense&, const at::Tensor&) { refuse(); }
 void add_columns(const AdamRule&, const ColumnSquares&, const Gradient&) { refuse(); }
 void finish_columns(const AdamRule&, const ColumnSquares&, const ColumnMeans&) { refuse(); }
-at::Tensor sum_of_squares(const at::Tensor&) { refuse(); }
 void dequantize(const Nvfp4View&, RowRange, at::Tensor&) { refuse(); }
+void dequantize(const std::vector<Nvfp4View>&, std::vector<at::Tensor>&) { refuse(); }
+std::int64_t square_parts() { refuse(); }
+void sum_of_squares(const at::Tensor&, at::Tensor&) { refuse(); }
 
 }  // namespace qf::adam::on_cuda

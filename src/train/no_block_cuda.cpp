@@ -21,5 +21,17 @@ RotationGradient rotate_heads_backward(const at::Tensor&, const Rotated&, const 
                                        const PackedRows&) {
   refuse();
 }
+void cross_entropy(const Logits&, const at::Tensor&, const at::Tensor&, const at::Tensor&) {
+  refuse();
+}
+void divergence(const Logits&, const at::Tensor&, const Divergence&) { refuse(); }
+void cross_entropy_gradient(const Logits&, const at::Tensor&, const at::Tensor&, double,
+                            const at::Tensor&) {
+  refuse();
+}
+void divergence_gradient(const Logits&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                         double, const at::Tensor&) {
+  refuse();
+}
 
 }  // namespace qf::on_cuda

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <memory>
 #include <vector>
 
 #include "cuda_support.h"
@@ -47,6 +48,37 @@ TEST(CudaDequantize, Nvfp4IsTheCpusBits) {
       expect_rounded<Bf16Type>(expected, launch);
     }
   }
+}
+
+TEST(CudaDequantize, SeveralWeightsInOneLaunchAreThoseOfOneEach) {
+  struct Weight {
+    explicit Weight(const Shape& shape)
+        : codes(random_bytes(shape.rows * shape.cols / 2)),
+          scales(random_bytes(shape.rows * shape.cols / 16, true)),
+          alone(poison(shape.rows * shape.cols)),
+          together(poison(shape.rows * shape.cols)),
+          view{codes.get(), scales.get(), nullptr, 0.0321F, shape.rows, shape.cols} {}
+    DeviceArray<std::uint8_t> codes, scales;
+    DeviceArray<float> alone, together;
+    Nvfp4View view;
+  };
+  std::vector<std::unique_ptr<Weight>> weights;
+  std::vector<cuda::DequantizeJob<float>> jobs;
+  for (const Shape& shape : kShapes) {
+    weights.push_back(std::make_unique<Weight>(shape));
+    const Weight& w = *weights.back();
+    ASSERT_EQ(cuda::dequantize_nvfp4(w.view, w.alone.get(), nullptr), cudaSuccess);
+    jobs.push_back({w.view, w.together.get()});
+  }
+  const auto count = static_cast<int>(jobs.size());
+  ASSERT_EQ(cuda::dequantize_nvfp4(jobs.data(), count, nullptr), cudaSuccess);
+  for (const auto& w : weights) EXPECT_TRUE(same_bits(w->together.host(), w->alone.host()));
+  EXPECT_EQ(cuda::dequantize_nvfp4(jobs.data(), 0, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(cuda::dequantize_nvfp4(jobs.data(), cuda::kDequantizeMostJobs + 1, nullptr),
+            cudaErrorInvalidValue);
+  jobs.back().out = nullptr;
+  jobs.back().weight.rows = 0;
+  EXPECT_EQ(cuda::dequantize_nvfp4(jobs.data(), count, nullptr), cudaErrorInvalidValue);
 }
 
 TEST(CudaDequantize, Nf4IsTheCpusBits) {

@@ -37,6 +37,8 @@ class ModelWeight {
   [[nodiscard]] at::Tensor rows(at::ScalarType dtype) const {
     return rows(0, weight().out_features(), dtype);
   }
+  // Of NVFP4 with E4M3 scales.
+  [[nodiscard]] std::optional<Nvfp4View> packed_view() const;
   // The weight as it is now, frozen. Codes are copied, scales (which no step writes) shared; so is
   // everything when the weight is frozen already.
   [[nodiscard]] ModelWeight frozen_copy() const;

@@ -607,6 +607,41 @@ bool has_rows(const GradientRows<T>& in, std::int64_t rows) {
          in.rows.first <= rows - in.rows.count;
 }
 
+// The blocks of a kernel that are resident at a time: more would leave the last of them on an empty
+// device. Asked once, of the device of the first step.
+template <auto kKernel>
+cudaError_t resident_blocks(unsigned& blocks) {
+  static unsigned known = 0;
+  int device = 0;
+  int processors = 0;
+  int of_each = 0;
+  cudaError_t status = cudaSuccess;
+  if (known == 0) {
+    status = cudaGetDevice(&device);
+    if (status == cudaSuccess) {
+      status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    }
+    if (status == cudaSuccess) {
+      status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_each, kKernel, kStepThreads, 0);
+    }
+    if (status == cudaSuccess) known = static_cast<unsigned>(processors * of_each);
+  }
+  blocks = known;
+  return status;
+}
+
+template <auto kKernel, class T>
+cudaError_t launch_step(const AdamRule& rule, const AdamWeight& weight,
+                        const GradientRows<T>& gradient, std::int64_t needed, cudaStream_t stream) {
+  unsigned resident = 0;
+  const cudaError_t status = resident_blocks<kKernel>(resident);
+  if (status != cudaSuccess) return status;
+  const auto grid = static_cast<unsigned>(std::min<std::int64_t>(needed, resident));
+  kKernel<<<grid, kStepThreads, 0, stream>>>(rule, weight, gradient,
+                                             static_cast<unsigned>(moment_groups(weight.cols)));
+  return cudaGetLastError();
+}
+
 }  // namespace
 
 // The kernels count eights in 32 bits, and step a grid beyond the last.
@@ -621,38 +656,23 @@ cudaError_t adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeigh
       weight.rows > kMostEights / (weight.cols / kEach)) {
     return cudaErrorInvalidValue;
   }
-  const auto groups = static_cast<unsigned>(moment_groups(weight.cols));
+  const std::int64_t groups = moment_groups(weight.cols);
   const std::int64_t tasks = profile == AdamProfile::kMin
                                  ? gradient.rows.count
                                  : (gradient.rows.count * groups + 1) / kGroupsOfWarp;
   const std::int64_t needed = (tasks + kStepWarps - 1) / kStepWarps;
-  const auto launch = [&](auto kernel) {
-    // As many as are resident at a time: more would leave the last of them on an empty device.
-    int device = 0;
-    int processors = 0;
-    int of_each = 0;
-    cudaError_t status = cudaGetDevice(&device);
-    if (status == cudaSuccess) {
-      status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-    }
-    if (status == cudaSuccess) {
-      status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_each, kernel, kStepThreads, 0);
-    }
-    if (status != cudaSuccess) return status;
-    const std::int64_t resident = std::int64_t{processors} * of_each;
-    const auto grid = static_cast<unsigned>(std::min(needed, resident));
-    kernel<<<grid, kStepThreads, 0, stream>>>(rule, weight, gradient, groups);
-    return cudaGetLastError();
-  };
   switch (profile) {
     case AdamProfile::kFp32:
-      return launch(group_kernel<AdamProfile::kFp32, T>);
+      return launch_step<group_kernel<AdamProfile::kFp32, T>>(rule, weight, gradient, needed,
+                                                              stream);
     case AdamProfile::kExact:
-      return launch(group_kernel<AdamProfile::kExact, T>);
+      return launch_step<group_kernel<AdamProfile::kExact, T>>(rule, weight, gradient, needed,
+                                                               stream);
     case AdamProfile::kDefault:
-      return launch(group_kernel<AdamProfile::kDefault, T>);
+      return launch_step<group_kernel<AdamProfile::kDefault, T>>(rule, weight, gradient, needed,
+                                                                 stream);
     case AdamProfile::kMin:
-      return launch(row_kernel<T>);
+      return launch_step<row_kernel<T>>(rule, weight, gradient, needed, stream);
   }
   return cudaErrorInvalidValue;
 }

@@ -15,11 +15,22 @@ constexpr int kEight = 8;
 // Of these a thread has so many, kThreads apart, on their way at a time.
 constexpr int kPieces = 4;
 
+template <class Out>
+struct Jobs {
+  DequantizeJob<Out> job[kDequantizeMostJobs];
+  unsigned end[kDequantizeMostJobs];  // thread blocks of this job and those before
+};
+
 // One thread: kPieces times eight elements, half a block each.
 template <class Out>
-__global__ void __launch_bounds__(kThreads)
-    dequantize_nvfp4_kernel(Nvfp4View w, std::int64_t pieces, Out* out) {
-  const std::int64_t first = std::int64_t{blockIdx.x} * (kThreads * kPieces) + threadIdx.x;
+__global__ void __launch_bounds__(kThreads) dequantize_nvfp4_kernel(Jobs<Out> jobs) {
+  int number = 0;
+  while (blockIdx.x >= jobs.end[number]) ++number;
+  const Nvfp4View& w = jobs.job[number].weight;
+  Out* const out = jobs.job[number].out;
+  const std::int64_t pieces = w.rows * (w.cols / kEight);
+  const unsigned block = blockIdx.x - (number > 0 ? jobs.end[number - 1] : 0U);
+  const std::int64_t first = std::int64_t{block} * (kThreads * kPieces) + threadIdx.x;
   std::uint32_t codes[kPieces];
   float scale[kPieces];
 #pragma unroll
@@ -92,17 +103,31 @@ bool aligned(const void* pointer, std::uintptr_t bytes) {
 }  // namespace
 
 template <class Out>
-cudaError_t dequantize_nvfp4(const Nvfp4View& w, Out* out, cudaStream_t stream) {
-  const bool shaped = w.rows > 0 && w.cols > 0 && w.cols % kNvfp4Block == 0;
-  const bool one_kind_of_scale = (w.scales_e4m3 != nullptr) != (w.scales_f32 != nullptr);
-  if (!shaped || !one_kind_of_scale || !aligned(w.codes, 8) || !aligned(out, 16)) {
-    return cudaErrorInvalidValue;
+cudaError_t dequantize_nvfp4(const DequantizeJob<Out>* jobs, int count, cudaStream_t stream) {
+  if (count <= 0 || count > kDequantizeMostJobs) return cudaErrorInvalidValue;
+  Jobs<Out> all{};
+  std::int64_t grid = 0;
+  for (int i = 0; i < count; ++i) {
+    const Nvfp4View& w = jobs[i].weight;
+    const bool shaped = w.rows > 0 && w.cols > 0 && w.cols % kNvfp4Block == 0;
+    const bool one_kind_of_scale = (w.scales_e4m3 != nullptr) != (w.scales_f32 != nullptr);
+    if (!shaped || !one_kind_of_scale || !aligned(w.codes, 8) || !aligned(jobs[i].out, 16)) {
+      return cudaErrorInvalidValue;
+    }
+    const unsigned blocks = grid_for(w.rows * (w.cols / kEight), kThreads * kPieces);
+    grid += blocks;
+    if (blocks == 0 || grid > INT_MAX) return cudaErrorInvalidValue;
+    all.job[i] = jobs[i];
+    all.end[i] = static_cast<unsigned>(grid);
   }
-  const std::int64_t pieces = w.rows * (w.cols / kEight);
-  const unsigned grid = grid_for(pieces, kThreads * kPieces);
-  if (grid == 0) return cudaErrorInvalidValue;
-  dequantize_nvfp4_kernel<<<grid, kThreads, 0, stream>>>(w, pieces, out);
+  dequantize_nvfp4_kernel<<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(all);
   return cudaGetLastError();
+}
+
+template <class Out>
+cudaError_t dequantize_nvfp4(const Nvfp4View& w, Out* out, cudaStream_t stream) {
+  const DequantizeJob<Out> job{w, out};
+  return dequantize_nvfp4(&job, 1, stream);
 }
 
 template <class Out>
@@ -124,8 +149,9 @@ cudaError_t dequantize_nf4(const Nf4View& w, Out* out, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-#define QF_INSTANTIATE(Out)                                                    \
-  template cudaError_t dequantize_nvfp4(const Nvfp4View&, Out*, cudaStream_t); \
+#define QF_INSTANTIATE(Out)                                                            \
+  template cudaError_t dequantize_nvfp4(const Nvfp4View&, Out*, cudaStream_t);         \
+  template cudaError_t dequantize_nvfp4(const DequantizeJob<Out>*, int, cudaStream_t); \
   template cudaError_t dequantize_nf4(const Nf4View&, Out*, cudaStream_t)
 QF_INSTANTIATE(float);
 QF_INSTANTIATE(__half);

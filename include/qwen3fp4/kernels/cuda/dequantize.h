@@ -14,6 +14,16 @@ namespace qf::cuda {
 
 template <class Out>
 [[nodiscard]] cudaError_t dequantize_nvfp4(const Nvfp4View& w, Out* out, cudaStream_t stream);
+// Several weights in one launch.
+template <class Out>
+struct DequantizeJob {
+  Nvfp4View weight;
+  Out* out;
+};
+inline constexpr int kDequantizeMostJobs = 8;
+template <class Out>
+[[nodiscard]] cudaError_t dequantize_nvfp4(const DequantizeJob<Out>* jobs, int count,
+                                           cudaStream_t stream);
 template <class Out>
 [[nodiscard]] cudaError_t dequantize_nf4(const Nf4View& w, Out* out, cudaStream_t stream);
 
