@@ -125,6 +125,8 @@ void bind_weights(CLI::App& command, TrainOptions& options) {
       .add_option("--freeze", options.start.freeze,
                   "Regular expression: weights whose name it finds stay as they are")
       ->type_name("REGEX");
+  command.add_flag("--train-embedding", options.start.embedding,
+                   "Train the embedding too (12 bytes of states for each of its values)");
   command.add_flag("--offload-states", options.start.offload_moments,
                    "Keep the optimiser's states in main memory (cuda)");
   command.add_flag("--offload-master", options.start.offload_master,
@@ -237,7 +239,7 @@ void settle_identity(const CLI::App& command, TrainOptions& options) {
     options.system_mix = {mix.template_default, mix.none, mix.empty, mix.other};
   }
   if (command.count("--kl-weight") == 0) options.settings.kl_weight = 2.5;
-  if (command.count("--steps") == 0) options.settings.schedule.steps = 700;
+  if (command.count("--steps") == 0) options.settings.schedule.steps = 900;
   if (command.count("--batch") == 0) options.batch.sequences = 32;
 }
 
@@ -340,6 +342,7 @@ std::string settings_json(const TrainOptions& options, const Dataset& data) {
       {"--profile", train_profile_name(options.start.profile)},
       {"--train-last-layers", options.start.last_layers},
       {"--freeze", options.start.freeze},
+      {"--train-embedding", options.start.embedding},
       {"--micro-batch-tokens", s.micro_batch_tokens},
       {"--steps", s.schedule.steps},
       {"--lr", s.schedule.peak},

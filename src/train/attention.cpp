@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "block_kernels.h"
+#include "deterministic.h"
 #include "operations.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/quant/parallel.h"
@@ -23,29 +24,6 @@ bool flash(const at::Tensor& q_NHE) { return q_NHE.is_cuda() && q_NHE.scalar_typ
 double scale_of(const at::Tensor& q_NHE) {
   return 1.0 / std::sqrt(static_cast<double>(q_NHE.size(2)));
 }
-
-// Flash attention's backward adds in a fixed order only when libtorch is told to. Not for longer:
-// the setting also makes other operations refuse or fill their results first.
-class Deterministic {
- public:
-  Deterministic()
-      : on_(context().deterministicAlgorithms()),
-        warn_(context().deterministicAlgorithmsWarnOnly()),
-        fill_(context().deterministicFillUninitializedMemory()) {
-    context().setDeterministicAlgorithms(true, /*warn_only=*/false);
-    context().setDeterministicFillUninitializedMemory(false);
-  }
-  Deterministic(const Deterministic&) = delete;
-  Deterministic& operator=(const Deterministic&) = delete;
-  ~Deterministic() {
-    context().setDeterministicAlgorithms(on_, warn_);
-    context().setDeterministicFillUninitializedMemory(fill_);
-  }
-
- private:
-  static at::Context& context() { return at::globalContext(); }
-  bool on_, warn_, fill_;
-};
 
 // Some key/value heads of one sequence, and a tile of its query rows.
 struct Tile {
@@ -193,7 +171,7 @@ AttentionInputs attention_backward(const at::Tensor& dout_NHE, const AttentionIn
         exact(dout_NHE), {exact(inputs.q_NHE), exact(inputs.k_NKE), exact(inputs.v_NKE)}, rows);
     return {gradient.q_NHE.to(type), gradient.k_NKE.to(type), gradient.v_NKE.to(type)};
   }
-  const Deterministic order;
+  const DeterministicOrder order;
   auto [dq, dk, dv] = at::_flash_attention_backward(
       dout_NHE, inputs.q_NHE, inputs.k_NKE, inputs.v_NKE, attended.out_NHE, attended.logsumexp,
       rows.device_starts, rows.device_starts, rows.longest, rows.longest, /*dropout_p=*/0.0,

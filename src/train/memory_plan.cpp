@@ -84,6 +84,9 @@ std::int64_t mlp_backward_bytes(const Widths& w) {
   return w.intermediate * 3 * w.type + w.hidden * (4 + (w.type == 4 ? 0 : w.type));
 }
 
+// cuBLAS's own memory, which libtorch's allocator gives it: 32 MiB on Hopper, less elsewhere.
+constexpr std::int64_t kProductsWorkspace = std::int64_t{32} << 20;
+
 std::int64_t head_bytes(const TrainShapes& shapes, const TrainSettings& settings, const Counts& n,
                         const Widths& w) {
   const std::int64_t rows = std::min(settings.loss_chunks.head_rows, shapes.config.vocab_size);
@@ -145,6 +148,7 @@ void add_trained(TrainShapes& shapes, const TrainStart& start, bool with_head, b
                         : format == WeightFormat::kF32 ? rows * cols * 4
                                                        : rows * cols * 2;
     }
+    if (spec.kind == WeightKind::kEmbedding) shapes.first_trained_layer = 0;
     constexpr std::string_view kPrefix = "model.layers.";
     if (!spec.name.starts_with(kPrefix)) return;
     shapes.first_trained_layer = std::min<std::int64_t>(
@@ -198,6 +202,7 @@ MemoryPlan plan_memory(const TrainShapes& shapes, const TrainSettings& settings,
   if (shapes.teacher > 0) plan.held.emplace_back("teacher", shapes.teacher);
   plan.held.emplace_back("inputs of the layers", (kept + 1) * n.tokens * w.hidden * w.type);
   plan.held.emplace_back("positions", n.tokens * config.head_dim * 8);
+  if (shapes.on_device) plan.held.emplace_back("workspace of products", kProductsWorkspace);
   plan.phases = {
       {"forward: a layer's weights and activations", layer_weights + activations},
       {"loss: a chunk of the head, its logits and gradient", head_bytes(shapes, settings, n, w)},

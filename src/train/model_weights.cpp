@@ -91,7 +91,11 @@ ModelWeights ModelWeights::load(ModelConfig config, WeightSource& source, const 
                       ? WeightMatrix::dense(source.norm(spec).view({1, spec.shape[0]}))
                       : source.matrix(spec))
                      .to(backend.device());
-    auto trained = spec.kind == WeightKind::kEmbedding ? nullptr : make(spec, start);
+    auto trained = make(spec, start);
+    QF_CHECK(
+        trained == nullptr || with_head || spec.kind != WeightKind::kEmbedding,
+        "--train-embedding: expected a model with a head of its own, found one whose embedding "
+        "is its head (convert makes one with a head)");
     ModelWeight weight =
         trained ? ModelWeight(spec, std::move(trained)) : ModelWeight(spec, std::move(start));
     const auto layer = layer_of(spec.name);
@@ -161,6 +165,7 @@ BlockWeights ModelWeights::block(std::int64_t layer, at::ScalarType dtype) const
 }
 
 std::int64_t ModelWeights::first_trained_layer() const {
+  if (embed_tokens_->trained() != nullptr) return 0;
   const auto trains = [](const LayerWeights& layer) {
     bool any = false;
     const auto look = [&](const ModelWeight& weight) { any |= weight.trained() != nullptr; };

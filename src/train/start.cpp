@@ -25,17 +25,22 @@ class Chooser {
       fail(ExitCode::kUsage, "--train-last-layers: expected at most {} layers, found {}", layers,
            start_.last_layers);
     }
+    if (start_.embedding && start_.last_layers > 0) {
+      fail(ExitCode::kUsage,
+           "--train-embedding: expected all layers to train, found --train-last-layers {}",
+           start_.last_layers);
+    }
     first_layer_ = start_.last_layers > 0 ? layers - start_.last_layers : 0;
   }
 
   [[nodiscard]] bool trains(const WeightSpec& spec) {
-    return spec.kind != WeightKind::kEmbedding && !freeze_.matches(spec.name) &&
-           !before_first_layer(spec.name);
+    return (spec.kind != WeightKind::kEmbedding || start_.embedding) &&
+           !freeze_.matches(spec.name) && !before_first_layer(spec.name);
   }
 
   std::unique_ptr<TrainedWeight> choose(const WeightSpec& spec, const WeightMatrix& weight) {
     // Numbered also where it stays frozen: what else trains changes nobody's random numbers.
-    const std::uint32_t number = ++weights_;
+    const std::uint32_t number = spec.kind == WeightKind::kEmbedding ? 0 : ++weights_;
     if (!trains(spec)) return nullptr;
     TrainedWeightOptions options{.profile = start_.profile,
                                  .tensor = number,

@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "deterministic.h"
 #include "gradient_step.h"
 #include "head_loss.h"
 #include "operations.h"
@@ -99,6 +100,7 @@ class TrainStep {
   void check_finite(const BatchLoss& loss) const;
   void head_backward(GradientStep& step, bool last);
   void layer_backward(std::int64_t layer, GradientStep& step, bool last);
+  void embedding_backward(GradientStep& step);
 
   const ModelWeights& model_;
   const ModelWeights* teacher_;
@@ -303,6 +305,43 @@ void TrainStep::layer_backward(std::int64_t layer, GradientStep& step, bool last
   step.end_block();
 }
 
+// Every row is stepped: those that no token of the batch took have a gradient of 0, but moments of
+// steps before.
+void TrainStep::embedding_backward(GradientStep& step) {
+  const ModelWeight& embedding = model_.embedding();
+  if (embedding.trained() == nullptr) return;
+  std::vector<at::Tensor> parts;
+  std::vector<std::pair<std::int64_t, std::int64_t>> taken;  // token, row of all micro-batches
+  for (const MicroBatch& micro : micro_batches_) {
+    const auto* const ids = micro.rows.ids.const_data_ptr<std::int64_t>();
+    for (std::int64_t i = 0; i < micro.rows.count(); ++i) {
+      taken.emplace_back(ids[i], std::ssize(taken));
+    }
+    parts.push_back(micro.dx_ND);
+  }
+  const auto dx_ND = at::cat(parts);
+  std::ranges::sort(taken);
+  const std::int64_t vocab = embedding.weight().out_features();
+  const std::int64_t chunk = settings_.loss_chunks.head_rows;
+  auto next = taken.begin();
+  for (std::int64_t first = 0; first < vocab; first += chunk) {
+    const std::int64_t count = std::min(chunk, vocab - first);
+    std::vector<std::int64_t> tokens;
+    std::vector<std::int64_t> rows;
+    for (; next != taken.end() && next->first < first + count; ++next) {
+      tokens.push_back(next->first - first);
+      rows.push_back(next->second);
+    }
+    auto gradient = at::zeros({count, dx_ND.size(1)}, dx_ND.options());
+    if (!rows.empty()) {
+      const DeterministicOrder order;
+      gradient.index_add_(0, on_device(tokens, device_),
+                          dx_ND.index_select(0, on_device(rows, device_)));
+    }
+    step.rows(embedding, first, gradient, first + count == vocab);
+  }
+}
+
 double TrainStep::backward(const GradientStep::Options& options) {
   GradientStep step(options);
   head_backward(step, options.apply);
@@ -310,6 +349,7 @@ double TrainStep::backward(const GradientStep::Options& options) {
   for (std::int64_t layer = model_.config().num_hidden_layers - 1; layer >= first; --layer) {
     layer_backward(layer, step, options.apply);
   }
+  embedding_backward(step);
   return step.norm();
 }
 

@@ -49,7 +49,8 @@ class Oracle {
           (norm ? source.norm(spec) : source.matrix(spec).dequantize()).to(at::kDouble).clone();
       if (spec.kind == WeightKind::kEmbedding || norm) {
         weights_[spec.name] = stored;
-        if (norm) leaves_[spec.name] = weights_[spec.name].set_requires_grad(true);
+        if (norm || source.has("lm_head.weight"))
+          leaves_[spec.name] = weights_[spec.name].set_requires_grad(true);
         return;
       }
       // The master lies anywhere near its code; w + (dq(q(w)) - w).detach().

@@ -142,10 +142,47 @@ TEST_P(Profiles, AStepThatIsStoppedChangesNothing) {
   EXPECT_EQ(state_hash(stopped.model), state_hash(whole.model));
 }
 
+TEST_P(Profiles, TheEmbeddingTrainsWhenAskedTo) {
+  const auto values = [&](const ModelWeights& model) { return model.embedding().rows(at::kFloat); };
+  Session without(folder_, start_);
+  without.steps(4);
+  EXPECT_TRUE(at::equal(values(without.model), values(without.begin)));
+
+  start_.embedding = true;
+  Session whole(folder_, start_);
+  whole.steps(4);
+  const auto changed = values(whole.model).ne(values(whole.begin)).any(1);
+  EXPECT_TRUE(changed.narrow(0, 0, 50).all().item<bool>()) << "rows of the batches' tokens";
+  // What else trains starts and draws as it does without.
+  Session first(folder_, start_);
+  first.steps(1);
+  Session first_without(folder_, {.profile = GetParam(), .seed = 11});
+  first_without.steps(1);
+  EXPECT_TRUE(at::equal(first.model.head().rows(at::kFloat),
+                        first_without.model.head().rows(at::kFloat)));
+
+  const auto checkpoint = folder_.beside("half.dat");
+  {
+    Session half(folder_, start_, /*chunk_rows=*/37);
+    half.steps(2);
+    save_checkpoint(checkpoint, half.model, half.trainer.progress(), kSettings);
+  }
+  Session resumed(folder_, start_);
+  resumed.trainer.resume(load_checkpoint(checkpoint, resumed.model, kSettings));
+  resumed.steps(4);
+  EXPECT_EQ(state_hash(resumed.model), state_hash(whole.model));
+
+  const auto out = folder_.beside("trained");
+  export_model(whole.model, folder_.path(), out, {});
+  const auto exported = ModelFolder::open(out).load_model(test::reference_backend());
+  EXPECT_TRUE(at::equal(exported.embed_tokens().dequantize(), values(whole.model)));
+}
+
 TEST_P(Profiles, APlanFromHeadersCountsWhatALoadedModelHolds) {
   const DatReader file(folder_.path() / "model.dat");
-  for (const std::int64_t last_layers : {0, 1}) {
+  for (const auto& [last_layers, embedding] : {std::pair{0, false}, {1, false}, {0, true}}) {
     start_.last_layers = last_layers;
+    start_.embedding = embedding;
     const Session session(folder_, start_);
     const auto loaded = shapes_of(session.model, &session.begin);
     const auto planned = shapes_of(file, folder_.folder().config, start_, /*on_device=*/false,

@@ -66,6 +66,26 @@ void expect_equal_bits(const RecordedModel& found, const RecordedModel& expected
   }
 }
 
+TEST(Step, AnEmbeddingThatIsTheHeadDoesNotTrain) {
+  int tied = 0;
+  for (std::uint32_t seed = 1; seed < 9; ++seed) {
+    const Qwen3Model model = RandomModel{.seed = seed}.make();
+    ModelSource source(model);
+    if (source.has("lm_head.weight")) continue;
+    ++tied;
+    try {
+      (void)ModelWeights::load(model.config(), source, model.backend(),
+                               [](const WeightSpec&, const WeightMatrix& start) {
+                                 return std::make_unique<test::RecordedWeight>(start);
+                               });
+      ADD_FAILURE() << "it trains, seed " << seed;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), ::testing::HasSubstr("--train-embedding: expected a model with"));
+    }
+  }
+  EXPECT_GT(tied, 0);
+}
+
 TEST(Step, FourMicroBatchesAreOneBatchOfFour) {
   const auto model = RandomModel{.seed = 2}.make();
   const auto batch = mixed_batch(model);

@@ -9,6 +9,8 @@ ModelWeights record(const Qwen3Model& model, const Backend& backend,
   return ModelWeights::load(
       model.config(), source, backend,
       [&](const WeightSpec& spec, const WeightMatrix& start) -> std::unique_ptr<TrainedWeight> {
+        // Which is the head as well.
+        if (spec.kind == WeightKind::kEmbedding && !source.has("lm_head.weight")) return nullptr;
         auto weight = std::make_unique<RecordedWeight>(start);
         recorded[spec.name] = weight.get();
         return weight;

@@ -61,7 +61,7 @@ struct LayerWeights {
 };
 
 // Puts a weight under an optimiser: it is on the device already. nullptr leaves it frozen (the
-// matrix is then taken as it is).
+// matrix is then taken as it is), as the embedding must be that is its model's head as well.
 using MakeTrained = std::function<std::unique_ptr<TrainedWeight>(const WeightSpec& spec,
                                                                  const WeightMatrix& start)>;
 
@@ -69,8 +69,8 @@ using MakeTrained = std::function<std::unique_ptr<TrainedWeight>(const WeightSpe
 // file's layout.
 class ModelWeights {
  public:
-  // Every weight of the inventory exactly once; peak memory: the weights plus one. `make` is asked
-  // for all but the embedding. Borrows `backend`.
+  // Every weight of the inventory exactly once; peak memory: the weights plus one. Borrows
+  // `backend`.
   [[nodiscard]] static ModelWeights load(ModelConfig config, WeightSource& source,
                                          const Backend& backend, const MakeTrained& make);
   [[nodiscard]] ModelWeights frozen_copy() const;
@@ -84,9 +84,11 @@ class ModelWeights {
     return layers_.at(static_cast<std::size_t>(index));
   }
   [[nodiscard]] const ModelWeight& norm() const { return *norm_; }
+  [[nodiscard]] const ModelWeight& embedding() const { return *embed_tokens_; }
   // Of a tied model without a head of its own: the embedding, frozen.
   [[nodiscard]] const ModelWeight& head() const { return head_ ? *head_ : *embed_tokens_; }
-  // The first layer that has something to train; num_hidden_layers when none has.
+  // The first layer whose input's gradient or weights' gradients are needed; num_hidden_layers when
+  // none are.
   [[nodiscard]] std::int64_t first_trained_layer() const;
   // Every weight once: the embedding first, the head last.
   void for_each(const std::function<void(const ModelWeight&)>& visit) const;

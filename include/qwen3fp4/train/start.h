@@ -17,6 +17,7 @@ struct TrainStart {
   TrainProfile profile = TrainProfile::kDefault;
   std::int64_t last_layers = 0;  // only these many layers, with the final norm and head; 0: all
   std::string freeze = {};       // ECMAScript regex of weights that stay as they are
+  bool embedding = false;        // the embedding too
   std::uint64_t seed = 0;
   bool offload_moments = false;
   bool offload_master = false;
@@ -25,7 +26,8 @@ struct TrainStart {
   const CheckpointSource* master = nullptr;
 };
 
-// For one ModelWeights::load(). Throws (exit code 2) for a malformed pattern or too many layers.
+// For one ModelWeights::load(). Throws (exit code 2) for a malformed pattern, too many layers, and
+// the embedding together with last_layers.
 [[nodiscard]] MakeTrained make_trained(const ModelConfig& config, const TrainStart& start);
 
 // Whether a weight trains.
