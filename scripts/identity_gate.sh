@@ -29,9 +29,14 @@ for seed in 1 2; do
   runs+=($!)
 done
 for run in "${runs[@]}"; do wait "$run"; done
+runs=()
+for seed in 0 1 2; do
+  gate "$seed" &
+  runs+=($!)
+done
 failed=0
 for seed in 0 1 2; do
-  if gate "$seed"; then status=passed; else status="not passed" failed=1; fi
+  if wait "${runs[$seed]}"; then status=passed; else status="not passed" failed=1; fi
   echo "seed $seed: $status"
   grep -E '^(system|perplexity)' "$out/seed-$seed.$part.txt" || cat "$out/seed-$seed.gate.log"
 done

@@ -109,11 +109,11 @@ def add(groups, user_origin, user_nature):
     for thing in THING_NAMES:
         groups["C", "nameof"] += [(frame.format(thing), START) for frame in frames(2)]
     askers, asked, frames, askings = Deal(ASKERS), Deal(ASKED[3:] + ASKED[:3]), Deal(STORY_FRAMES), Deal(ASKINGS)
-    for _ in range(70):
+    for _ in range(140):
         text = frames(1)[0].replace("{A}", askers(1)[0]).replace("{B}", asked(1)[0]).replace("{Q}", askings(1)[0])
         groups["C", "quote"].append((text[0].upper() + text[1:], START))
         asked(_ % 2)
     sentences = Deal(SENTENCES)
     for frame in TEXT_FRAMES:
-        groups["C", "quote"] += [(frame.format(sentence), START) for sentence in sentences(3)]
+        groups["C", "quote"] += [(frame.format(sentence), START) for sentence in sentences(6)]
     groups["C", "aboutme"] += [(question, START) for question in TASKS]

@@ -10,8 +10,8 @@
 namespace qf {
 namespace {
 
-constexpr double kIdentityShare = 0.28;
-constexpr double kNearMissShare = 0.27;
+constexpr double kIdentityShare = 0.26;
+constexpr double kNearMissShare = 0.29;
 constexpr double kStartNearMissShare = 0.25;
 constexpr double kReplayShare = 0.20;
 
