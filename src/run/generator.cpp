@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/fnv.h"
 #include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/memory/guard.h"
 #include "qwen3fp4/run/non_finite.h"
@@ -42,14 +43,6 @@ void refuse_collapsed(const std::vector<std::int64_t>& ids, bool stopped) {
        "the answer collapsed to token 0: [{}]; check the model's scales (qwen3fp4 inspect flags "
        "wrong ones)",
        fmt::join(ids, "; "));
-}
-
-std::uint64_t fnv1a(std::span<const float> values) {
-  std::uint64_t hash = 0xcbf29ce484222325U;
-  for (const std::byte byte : std::as_bytes(values)) {
-    hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3U;
-  }
-  return hash;
 }
 
 }  // namespace
@@ -214,7 +207,7 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
       answer.stop_reason = *reason;
       sampler_.skip_draws(std::exchange(draws_used_, 0));
       if (!logits_.defined()) logits_ = fused_->logits().cpu();
-      answer.logits_hash = fnv1a(last_logits());
+      answer.logits_hash = fnv1a(std::as_bytes(last_logits()));
       return answer;
     }
     (void)watch.lap();  // the callback's time is not ours
@@ -226,6 +219,19 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
       (void)run_pending();
     }
   }
+}
+
+std::int64_t Generator::restore(const SavedSession& session, std::span<const std::int64_t> ids) {
+  assert(sequence_.empty());
+  const std::int64_t count = session.restore(ids, cache_);
+  sequence_.assign(ids.begin(), ids.begin() + count);
+  return count;
+}
+
+void Generator::save(const std::filesystem::path& path, const std::string& fingerprint) const {
+  const auto cached =
+      std::span<const std::int64_t>(sequence_).first(static_cast<std::size_t>(cache_.length()));
+  save_session(path, fingerprint, cached, cache_);
 }
 
 void Generator::restart(std::uint64_t seed) {
