@@ -160,6 +160,18 @@ TEST_F(GuardCommands, StopsARunThatCrossesItsLimit) {
   EXPECT_THAT(unguarded.err, HasSubstr("the memory guard is off"));
 }
 
+// A limit that no process fits into is told before anything else, unless it is a GPU's.
+TEST_F(GuardCommands, AbChecksPathsSayWhoseLimitItIs) {
+  const auto check = [&](const std::string& side, const std::string& path_text) {
+    return run_program(
+        {"ab-check", "--model", path("model"), side, path_text, "--guard-limit-gb", "0.001"});
+  };
+  for (const auto* const side : {"--a", "--b"}) {
+    EXPECT_THAT(check(side, "cpu,prefill=token").err, HasSubstr("--guard-limit-gb")) << side;
+    EXPECT_THAT(check(side, "cuda,prefill=token").err, Not(HasSubstr("--guard-limit-gb"))) << side;
+  }
+}
+
 TEST_F(GuardCommands, RefusesNonsense) {
   for (const Words& words : std::vector<Words>{{"--guard-limit-gb", "0"},
                                                {"--guard-limit-gb", "x"},
