@@ -72,7 +72,10 @@ Json memory_report(const MemoryGuard& guard, const RunEnd& end) {
   if (const auto breach = guard.breach()) {
     json["breach"] = pool_json(breach->pool);
     json["breach"]["phase"] = breach->phase;
-    json["breach"]["seconds"] = breach->seconds;
+    json["breach"]["last_within"] = breach->last_within;
+    json["breach"]["first_over"] = breach->first_over;
+    json["breach"]["requested"] = breach->requested;
+    if (breach->seen) json["breach"]["seen"] = *breach->seen;
   }
   json["sources"] = sources_json(guard, guard.read());
   json["largest"] = bytes_json(log.largest());

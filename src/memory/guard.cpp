@@ -56,6 +56,7 @@ MemoryGuard::MemoryGuard(const GuardSettings& settings, std::unique_ptr<MemoryPr
   if (settings_.on || settings_.keeps_log) thread_ = std::thread([this] { watch(); });
   // Nothing below throws.
   current = this;
+  last_within_ = Clock::now();
   const std::lock_guard lock(mutex_);
   if (!settings_.on) return;
   set_cap_refresher(&MemoryGuard::refresh);
@@ -89,7 +90,7 @@ void MemoryGuard::watch() {
     if (!late) continue;
     const std::string sentence =
         fmt::format("{}; it did not end within {} s of that, so it was ended here", sentence_,
-                    seen_at_ ? settings_.save_seconds : settings_.grace_seconds);
+                    stop_request_seen_at() ? settings_.save_seconds : settings_.grace_seconds);
     lock.unlock();  // a report reads what this guard knows
     return end_process_(sentence);
   }
@@ -136,24 +137,30 @@ bool MemoryGuard::look(Clock::time_point now) {
     return false;
   }
   stop_run(*over);
+    last_within_ = now;
   stopped_at_ = now;
   return false;
 }
 
 void MemoryGuard::stop_run(const MemoryPool& pool) {
   const std::string phase(log_.phase());
-  breach_ = Breach{.pool = pool, .phase = phase, .seconds = log_.seconds()};
   sentence_ = sentence_of(pool, phase);
   request_stop(ExitCode::kGuardStopped, sentence_);
 }
 
-bool MemoryGuard::is_late(Clock::time_point now) {
-  if (!seen_at_ && stop_request_seen()) seen_at_ = now;
+bool MemoryGuard::is_late(Clock::time_point now) const {
+  const auto seen_at = stop_request_seen_at();
   const auto since = [&](Clock::time_point then) {
     return std::chrono::duration<double>(now - then).count();
   };
-  return seen_at_ ? since(*seen_at_) > settings_.save_seconds
-                  : since(*stopped_at_) > settings_.grace_seconds;
+  breach_ = Breach{.pool = pool,
+                   .phase = phase,
+                   .last_within = log_.seconds_until(last_within_),
+                   .first_over = log_.seconds_until(*over_since_),
+                   .requested = log_.seconds(),
+                   .seen = {}};
+  return seen_at ? since(*seen_at) > settings_.save_seconds
+                 : since(*stopped_at_) > settings_.grace_seconds;
 }
 
 void MemoryGuard::watch_device(std::unique_ptr<DeviceMemory> device) {
@@ -197,7 +204,10 @@ std::int64_t MemoryGuard::device_cap() const { return device_cap_; }
 
 std::optional<Breach> MemoryGuard::breach() const {
   const std::lock_guard lock(mutex_);
-  return breach_;
+  auto breach = breach_;
+  const auto seen_at = stop_request_seen_at();
+  if (breach && seen_at) breach->seen = log_.seconds_until(*seen_at);
+  return breach;
 }
 
 MemoryLog MemoryGuard::log() const {

@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "qwen3fp4/base/interrupt.h"
+
 namespace qf {
 namespace {
 
@@ -54,6 +56,7 @@ void reserve(std::int64_t bytes) {
   if (now - slack > cap.load(std::memory_order_relaxed) && !fits_after_refresh(now - slack))
       [[unlikely]] {
     allocated.fetch_sub(bytes, std::memory_order_relaxed);
+    (void)interrupted();  // a run that is asked to stop meets that here
     throw CapExceeded(bytes);
   }
   note_peak(now);

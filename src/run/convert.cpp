@@ -10,9 +10,11 @@
 #include "convert_plan.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/formats/dat.h"
 #include "qwen3fp4/model/packed_entries.h"
 #include "qwen3fp4/quant/quantize.h"
+#include "qwen3fp4/quant/parallel.h"
 
 namespace qf {
 namespace {
@@ -48,6 +50,7 @@ void for_each_piece(const at::Tensor& values, const Use& use) {
   const auto flat = values.view({-1});
   for (std::int64_t first = 0; first < flat.numel(); first += kPiece) {
     use(flat.narrow(0, first, std::min(kPiece, flat.numel() - first)));
+    check_stop_request();
   }
 }
 
@@ -77,6 +80,7 @@ class Converter {
 
   void convert(const PlannedTensor& planned) {
     const std::int64_t bytes_before = bytes_;
+    const StoppableLoops loops;
     squares_ = errors_ = 0;
     switch (planned.format) {
       case WeightFormat::kNvfp4:
