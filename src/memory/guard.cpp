@@ -218,7 +218,11 @@ MemoryLog MemoryGuard::log() const {
 MemoryGuard* memory_guard() { return current; }
 
 void begin_memory_phase(std::string_view name) {
-  if (auto* const guard = memory_guard()) guard->begin_phase(name);
+  auto* const guard = memory_guard();
+  if (guard == nullptr) return;
+  // Where main memory is what runs full, a phase does not begin with what the last one kept.
+  if (guard->layout() == MemoryLayout::kHost) give_back_free_pages();
+  guard->begin_phase(name);
 }
 
 void note_memory_tensors(std::string_view kind, const std::vector<at::Tensor>& tensors) {

@@ -42,7 +42,7 @@ void ask_hook(std::int64_t bytes) {
   if (refreshing) return true;
   if (refresh == nullptr) return false;
   refreshing = true;
-  malloc_trim(0);
+  give_back_free_pages();
   refresh();
   refreshing = false;
   return bytes <= cap.load(std::memory_order_relaxed);
@@ -165,6 +165,8 @@ void install_host_cap() {
     c10::SetCPUAllocator(&allocator, kOverTheDefault);
   });
 }
+
+void give_back_free_pages() { malloc_trim(0); }
 
 void set_allocation_hook(AllocationHook hook) { allocation_hook = hook; }
 

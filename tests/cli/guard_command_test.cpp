@@ -116,8 +116,11 @@ TEST_F(GuardCommands, DryRunPrintsThePlanOfEveryCommandAndLoadsNothing) {
 }
 
 TEST_F(GuardCommands, RefusesAPlanThatDoesNotFitAndSaysWhatWould) {
-  const double start = resident_at_start() / 1e9;
-  const Words limit{"--guard-limit-gb", fmt::format("{:.3f}", start + 0.6)};
+  // Its buffer for the read bandwidth is as large as the machine's cache asks for.
+  const auto small =
+      run_program({"bench", "--model", path("model"), "--backend", "cpu", "--dry-run", "--json"});
+  const auto least = Json::parse(small.out)["process_peak_bytes"].get<double>();
+  const Words limit{"--guard-limit-gb", fmt::format("{:.3f}", least / 1e9 + 0.3)};
   Words big{"bench", "--synthetic", "qwen3-4b", "--backend", "cpu"};
   big.insert(big.end(), limit.begin(), limit.end());
   const auto refused = run_program(big);
