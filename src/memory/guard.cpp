@@ -13,6 +13,7 @@
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
 #include "qwen3fp4/base/interrupt.h"
+#include "qwen3fp4/formats/dtype.h"
 #include "qwen3fp4/memory/host_cap.h"
 
 namespace qf {
@@ -25,6 +26,13 @@ std::string sentence_of(const MemoryPool& pool, std::string_view phase) {
       "memory guard: {} of {} are used, expected at most {} (--guard-limit-gb); stopped in phase "
       "'{}'",
       gigabytes(pool.used), pool.name(), gigabytes(pool.limit), phase);
+}
+
+// As ours are written wherever users read them.
+std::string type_name(const at::Tensor& tensor) {
+  const auto code = static_cast<std::uint64_t>(tensor.scalar_type());
+  return std::string(is_known_dtype(code) ? dtype_name(static_cast<DType>(code))
+                                          : tensor.dtype().name());
 }
 
 void refuse_low_limit(const std::vector<MemoryPool>& pools) {
@@ -48,6 +56,7 @@ MemoryGuard::MemoryGuard(const GuardSettings& settings, std::unique_ptr<MemoryPr
       device_cap_(kNoCap),
       log_(settings.keeps_log) {
   install_host_cap();
+  last_within_ = Clock::now();
   const MemorySample sample = probe_->read();
   libraries_ = std::max<std::int64_t>(
       0, sample[MemoryGauge::kProcessAnonymous].value_or(0) - host_allocated());
@@ -56,7 +65,6 @@ MemoryGuard::MemoryGuard(const GuardSettings& settings, std::unique_ptr<MemoryPr
   if (settings_.on || settings_.keeps_log) thread_ = std::thread([this] { watch(); });
   // Nothing below throws.
   current = this;
-  last_within_ = Clock::now();
   const std::lock_guard lock(mutex_);
   if (!settings_.on) return;
   set_cap_refresher(&MemoryGuard::refresh);
@@ -129,6 +137,7 @@ bool MemoryGuard::look(Clock::time_point now) {
   set_caps(sample, pools);
   const auto over = std::ranges::find_if(pools, [](const MemoryPool& p) { return p.left() < 0; });
   if (over == pools.end()) {
+    last_within_ = now;
     over_since_.reset();
     return false;
   }
@@ -137,7 +146,6 @@ bool MemoryGuard::look(Clock::time_point now) {
     return false;
   }
   stop_run(*over);
-    last_within_ = now;
   stopped_at_ = now;
   return false;
 }
@@ -145,6 +153,12 @@ bool MemoryGuard::look(Clock::time_point now) {
 void MemoryGuard::stop_run(const MemoryPool& pool) {
   const std::string phase(log_.phase());
   sentence_ = sentence_of(pool, phase);
+  breach_ = Breach{.pool = pool,
+                   .phase = phase,
+                   .last_within = log_.seconds_until(last_within_),
+                   .first_over = log_.seconds_until(*over_since_),
+                   .requested = log_.seconds(),
+                   .seen = {}};
   request_stop(ExitCode::kGuardStopped, sentence_);
 }
 
@@ -153,12 +167,6 @@ bool MemoryGuard::is_late(Clock::time_point now) const {
   const auto since = [&](Clock::time_point then) {
     return std::chrono::duration<double>(now - then).count();
   };
-  breach_ = Breach{.pool = pool,
-                   .phase = phase,
-                   .last_within = log_.seconds_until(last_within_),
-                   .first_over = log_.seconds_until(*over_since_),
-                   .requested = log_.seconds(),
-                   .seen = {}};
   return seen_at ? since(*seen_at) > settings_.save_seconds
                  : since(*stopped_at_) > settings_.grace_seconds;
 }
@@ -232,8 +240,7 @@ void note_memory_tensors(std::string_view kind, const std::vector<at::Tensor>& t
   std::set<const void*> known;  // views of one storage count once
   for (const at::Tensor& t : tensors) {
     if (!t.defined() || !known.insert(t.storage().data()).second) continue;
-    bytes[{t.device().str(), std::string(t.dtype().name())}] +=
-        static_cast<std::int64_t>(t.storage().nbytes());
+    bytes[{t.device().str(), type_name(t)}] += static_cast<std::int64_t>(t.storage().nbytes());
   }
   std::vector<TensorBytes> table;
   for (const auto& [where, count] : bytes) {
