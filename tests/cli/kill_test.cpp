@@ -141,13 +141,11 @@ TEST_F(Killed, GenerateLeavesAWholeSession) { session_is_killed(8); }
 //   cmake --preset release -B build/kills -DQF_TESTS=ON
 //   cmake --build build/kills --target guard_command_test
 //   build/kills/bin/guard_command_test --gtest_also_run_disabled_tests --gtest_filter='*AThousand*'
-TEST_F(Killed, DISABLED_AThousandTimes) {
-  convert_is_killed(200);
-  export_is_killed(200);
-  trained_model_is_killed(200);
-  checkpoint_is_killed(200);
-  session_is_killed(200);
-}
+TEST_F(Killed, DISABLED_AThousandOfThemConvert) { convert_is_killed(200); }
+TEST_F(Killed, DISABLED_AThousandOfThemExport) { export_is_killed(200); }
+TEST_F(Killed, DISABLED_AThousandOfThemTrainedModel) { trained_model_is_killed(200); }
+TEST_F(Killed, DISABLED_AThousandOfThemCheckpoint) { checkpoint_is_killed(200); }
+TEST_F(Killed, DISABLED_AThousandOfThemSession) { session_is_killed(200); }
 
 }  // namespace
 }  // namespace qf::test
