@@ -11,7 +11,7 @@ BELOW = {
     "kernels": [],
     "formats": ["base"],
     "text": ["base", "formats"],
-    "memory": ["base"],
+    "memory": ["base", "formats"],
     "quant": ["base", "kernels", "formats"],
     "backend": ["base", "memory", "kernels", "quant"],
     "model": ["base", "memory", "kernels", "formats", "text", "quant", "backend"],

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "qwen3fp4/backend/bandwidth.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/kernels/cuda/attention.h"
 #include "qwen3fp4/kernels/cuda/bandwidth.h"
@@ -595,9 +596,9 @@ at::Tensor CudaBackend::add(const at::Tensor& a, const at::Tensor& b) const {
 }
 
 double CudaBackend::measure_read_bandwidth() const {
-  constexpr std::int64_t kBytes = std::int64_t{1} << 30;  // caches hold a twentieth
+  const std::int64_t bytes = bandwidth_buffer_bytes(/*on_device=*/true);
   constexpr int kPasses = 8;
-  const auto words = at::zeros({kBytes}, at::device(device()).dtype(at::kByte));
+  const auto words = at::zeros({bytes}, at::device(device()).dtype(at::kByte));
   auto result = at::empty({1}, at::device(device()).dtype(at::kInt));
   auto* const sum = reinterpret_cast<std::uint32_t*>(result.mutable_data_ptr<std::int32_t>());
   float best_ms = std::numeric_limits<float>::infinity();
@@ -607,7 +608,7 @@ double CudaBackend::measure_read_bandwidth() const {
   check(cudaEventCreate(&stop), "event");
   for (int pass = 0; pass < kPasses; ++pass) {
     check(cudaEventRecord(start, current_stream()), "event");
-    check(cuda::read_all(words.const_data_ptr(), kBytes / 16, sum, current_stream()), "read");
+    check(cuda::read_all(words.const_data_ptr(), bytes / 16, sum, current_stream()), "read");
     check(cudaEventRecord(stop, current_stream()), "event");
     check(cudaEventSynchronize(stop), "read");
     float ms = 0;
@@ -616,7 +617,7 @@ double CudaBackend::measure_read_bandwidth() const {
   }
   check(cudaEventDestroy(start), "event");
   check(cudaEventDestroy(stop), "event");
-  return static_cast<double>(kBytes) / best_ms * 1e3;
+  return static_cast<double>(bytes) / best_ms * 1e3;
 }
 
 std::int64_t CudaBackend::memory_peak() const {

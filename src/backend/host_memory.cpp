@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "qwen3fp4/backend/backend.h"
+#include "qwen3fp4/backend/bandwidth.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/quant/parallel.h"
 
@@ -20,13 +21,6 @@ namespace {
 constexpr std::int64_t kWordsPerTask = std::int64_t{1} << 17;
 constexpr int kPasses = 4;
 
-// Words of 8 bytes: four times the last-level cache, of which little then survives a pass.
-std::int64_t buffer_words() {
-  constexpr std::int64_t kLeastBytes = std::int64_t{256} << 20;  // where the cache is unknown
-  const std::int64_t cache = std::max<std::int64_t>(0, ::sysconf(_SC_LEVEL3_CACHE_SIZE));
-  return std::max(kLeastBytes, 4 * cache) / 8;
-}
-
 // Another device's numbers are not the host's.
 void check_host(const Backend& backend) {
   QF_CHECK(backend.device().is_cpu(),
@@ -35,9 +29,17 @@ void check_host(const Backend& backend) {
 
 }  // namespace
 
+std::int64_t bandwidth_buffer_bytes(bool on_device) {
+  if (on_device) return std::int64_t{1} << 30;                   // caches hold a twentieth
+  constexpr std::int64_t kLeastBytes = std::int64_t{256} << 20;  // where the cache is unknown
+  const std::int64_t cache = std::max<std::int64_t>(0, ::sysconf(_SC_LEVEL3_CACHE_SIZE));
+  return std::max(kLeastBytes, 4 * cache);
+}
+
 double Backend::measure_read_bandwidth() const {
   check_host(*this);
-  const std::int64_t count = buffer_words();
+  const StoppableLoops loops;
+  const std::int64_t count = bandwidth_buffer_bytes(/*on_device=*/false) / 8;  // words
   auto buffer = at::empty({count}, at::kLong);
   auto* const words = buffer.mutable_data_ptr<std::int64_t>();
   // Written by the threads that will read: on machines of several nodes, pages lie where they are

@@ -11,9 +11,11 @@ static_assert(std::atomic<bool>::is_always_lock_free, "only then may a signal ha
 
 extern "C" void note_interrupt(int) { interrupt_seen = true; }
 
+using Clock = std::chrono::steady_clock;
+
 struct StopRequest {
   std::atomic<bool> made = false;
-  std::atomic<bool> seen = false;
+  std::atomic<Clock::rep> seen_at = 0;  // ticks; 0: not yet
   std::mutex mutex;
   ExitCode code = ExitCode::kDone;
   std::string sentence;
@@ -25,7 +27,8 @@ StopRequest& request() {
 
 bool stop_requested() {
   if (!request().made.load(std::memory_order_acquire)) return false;
-  request().seen = true;
+  Clock::rep not_yet = 0;
+  request().seen_at.compare_exchange_strong(not_yet, Clock::now().time_since_epoch().count());
   return true;
 }
 
@@ -69,7 +72,7 @@ void request_stop(ExitCode code, const std::string& sentence) {
 
 void forget_stop_request() {
   request().made = false;
-  request().seen = false;
+  request().seen_at = 0;
 }
 
 void check_stop_request() {
@@ -78,6 +81,9 @@ void check_stop_request() {
   throw Error(request().code, request().sentence);
 }
 
-bool stop_request_seen() { return request().seen; }
+std::optional<Clock::time_point> stop_request_seen_at() {
+  const Clock::rep ticks = request().seen_at;
+  return ticks == 0 ? std::nullopt : std::optional(Clock::time_point(Clock::duration(ticks)));
+}
 
 }  // namespace qf

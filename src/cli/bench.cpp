@@ -15,6 +15,7 @@
 #include "model_options.h"
 #include "plan.h"
 #include "progress.h"
+#include "qwen3fp4/backend/bandwidth.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/formats/tensor_info.h"
@@ -79,6 +80,10 @@ std::int64_t size_in(std::string_view text) {
 std::pair<std::int64_t, std::int64_t> parse_pair(std::string_view text) {
   const std::size_t cross = std::min(text.find('x'), text.size());
   return {size_in(text.substr(0, cross)), size_in(text.substr(std::min(cross + 1, text.size())))};
+}
+
+void add_bandwidth(MemoryPlan& plan, bool on_device) {
+  plan.phases.emplace_back("read bandwidth: its buffer", bandwidth_buffer_bytes(on_device));
 }
 
 void BenchCommand::run_model(const Qwen3Model& measured, const std::string& name) const {
@@ -161,9 +166,11 @@ bool BenchCommand::plan_only(const ModelConfig& config, std::int64_t weights,
   };
   const std::int64_t longest = std::max(most(bench.prompt_tokens), most(bench.decode_tokens));
   const auto plan_of = [&](std::int64_t depth) {
-    return plan_inference(
+    auto plan = plan_inference(
         config, weights, backend,
         {.context = depth + longest, .prompt = std::max(most(bench.prompt_tokens), depth)});
+    add_bandwidth(plan, backend.device().is_cuda());
+    return plan;
   };
   MemoryPlan plan = plan_of(most(bench.depths));
   return settle_plan(plan, backend.device().is_cuda(), {.dry_run = dry_run, .json = json},
@@ -188,6 +195,7 @@ bool BenchCommand::plan_steps(const StepBenchOptions& options, const ModelConfig
     batches.emplace_back(static_cast<std::size_t>(sequences), sequence);
   }
   MemoryPlan plan = plan_memory(shapes, settings, batches);
+  add_bandwidth(plan, shapes.on_device);
   return settle_plan(plan, shapes.on_device, {.dry_run = dry_run, .json = json},
                      [](const std::vector<MemoryPool>&) { return std::string(); });
 }

@@ -115,18 +115,13 @@ void calibrate(ConvertCommand& convert, const CheckpointSource& source) {
                          });
 }
 
-// The largest tensor as the file has it, in f32, and as it is written.
 bool plan_only(const ConvertCommand& convert, const CheckpointSource& source) {
-  std::int64_t most = 0;
-  std::int64_t layer = 0;
-  for (const CheckpointTensor& tensor : source.tensors()) {
-    const std::int64_t values = element_count(tensor.shape);
-    most = std::max(most, tensor.bytes + values * 4 + values / 2 + values / 16);
-    if (tensor.name.starts_with("model.layers.0.")) layer += values * 4;
-  }
-  MemoryPlan plan;
-  plan.phases = {{"a tensor: as it is read, in f32, and as it is written", most}};
+  MemoryPlan plan = plan_conversion_memory(source);
   if (!convert.calibrate.empty()) {
+    std::int64_t layer = 0;
+    for (const CheckpointTensor& tensor : source.tensors()) {
+      if (tensor.name.starts_with("model.layers.0.")) layer += element_count(tensor.shape) * 4;
+    }
     plan.phases.emplace_back(
         "calibration: a layer in f32, hidden states",
         layer + 2 * convert.calibration_tokens * source.config().hidden_size * 4);

@@ -1,19 +1,27 @@
+#include <c10/util/Exception.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
+#include <new>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "app.h"
 #include "model_options.h"
 #include "plan.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/file.h"
 #include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/run/generator.h"
 #include "qwen3fp4/run/inference_plan.h"
 #include "qwen3fp4/run/sampling_defaults.h"
+#include "qwen3fp4/run/session.h"
 
 namespace qf::cli {
 namespace {
@@ -30,6 +38,7 @@ struct GenerateCommand {
   bool timing = false;
   bool logits_hash = false;
   bool dry_run = false;
+  std::string session;  // a path; empty: none
 
   void run();
 
@@ -38,6 +47,12 @@ struct GenerateCommand {
   // Prints it, or refuses what would not fit; true: the run ends here.
   [[nodiscard]] bool plan_only(const OpenedModel& opened) const;
   void set_context(const ModelConfig& config);
+  // Before the weights are read, so that a wrong file costs no time.
+  [[nodiscard]] std::optional<SavedSession> open_session(const OpenedModel& opened);
+  void restore(Generator& run, const SavedSession& saved);
+  // Of a run that ends with an error, which stays the one that is told.
+  void rescue(const Generator& run) const;
+  void answer_turns(Generator& run, bool has_tokenizer, nlohmann::json& rows);
   nlohmann::json answer_turn(Generator& generator, bool has_tokenizer);
   void print_extras(const Answer& answer, std::size_t sequence_length) const;
   [[nodiscard]] nlohmann::json to_json(const Answer& answer,
@@ -47,6 +62,8 @@ struct GenerateCommand {
   std::vector<std::int64_t> turn_ids_;      // of the turn that comes next
   std::vector<std::int64_t> followup_ids_;  // empty for one turn
   std::int64_t turn_end_ = 0;
+  std::string fingerprint_;    // of the model, for the session
+  std::int64_t restored_ = 0;  // tokens of the first turn that a session had
 };
 
 double per_second(std::int64_t count, double seconds) {
@@ -168,7 +185,9 @@ nlohmann::json GenerateCommand::answer_turn(Generator& run, bool has_tokenizer) 
     line_open = true;
   };
   try {
-    const Answer answer = run.answer(turn_ids_, show);
+    const auto rest = std::span<const std::int64_t>(turn_ids_).subspan(
+        static_cast<std::size_t>(std::exchange(restored_, 0)));
+    const Answer answer = run.answer(rest, show);
     if (!json) print("\n");
     if (!json) print_extras(answer, run.sequence().size());
     const GenerateTiming& t = answer.timing;
@@ -209,6 +228,62 @@ bool GenerateCommand::plan_only(const OpenedModel& opened) const {
                      });
 }
 
+std::optional<SavedSession> GenerateCommand::open_session(const OpenedModel& opened) {
+  if (session.empty()) return std::nullopt;
+  if (!generator.use_kv_cache) {
+    fail(ExitCode::kUsage, "--session: expected a run with a KV cache, found --use-kvc false");
+  }
+  try {
+    const AtomicFile unwritable_places_throw(session);
+  } catch (const Error& error) {
+    fail(error.code(), "--session: {}", error.what());
+  }
+  fingerprint_ = model_fingerprint(opened.folder);
+  if (!std::filesystem::exists(session)) return std::nullopt;
+  const auto type = c10::typeMetaToScalarType(opened.backend->cache_options().dtype());
+  return SavedSession(session, {opened.config(), fingerprint_, type});
+}
+
+void GenerateCommand::restore(Generator& run, const SavedSession& saved) {
+  restored_ = run.restore(saved, turn_ids_);
+  spdlog::debug("session: {} of the prompt's {} tokens are the first of {} in {}", restored_,
+                turn_ids_.size(), saved.tokens(), session);
+}
+
+void GenerateCommand::rescue(const Generator& run) const {
+  if (session.empty() || run.cache().length() == 0) return;
+  try {
+    run.save(session, fingerprint_);
+  } catch (const std::exception& error) {
+    spdlog::warn("the session was not saved: {}", error.what());
+  }
+}
+
+void GenerateCommand::answer_turns(Generator& run, bool has_tokenizer, nlohmann::json& rows) {
+  try {
+    for (std::int64_t turn = 0; turn < turns && !interrupted(); ++turn) {
+      if (turn > 0) {
+        if (!prompt.prompt.raw) run.close_turn(turn_end_);
+        turn_ids_ = followup_ids_;
+      }
+      rows.push_back(answer_turn(run, has_tokenizer));
+    }
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kGuardStopped || error.code() == ExitCode::kInterrupted) {
+      rescue(run);
+    }
+    throw;
+  } catch (const std::bad_alloc&) {
+    rescue(run);
+    throw;
+  } catch (const c10::OutOfMemoryError&) {
+    rescue(run);
+    throw;
+  }
+  if (session.empty() || run.cache().length() == 0) return;
+  run.save(session, fingerprint_);
+}
+
 void GenerateCommand::run() {
   const InterruptGuard guard;
   auto opened = open(model);
@@ -217,29 +292,28 @@ void GenerateCommand::run() {
   }
   prepare(opened.folder);
   if (plan_only(opened)) return;
+  const auto saved = open_session(opened);
   const LoadedModel loaded = load(std::move(opened), model);
   const Tokenizer* tokenizer = loaded.folder.tokenizer ? &*loaded.folder.tokenizer : nullptr;
   Generator run(loaded.model, tokenizer, generator);
   spdlog::debug("decode: {}", run.decode_description());
+  if (saved) restore(run, *saved);
   auto rows = nlohmann::json::array();
   const auto print_rows = [&] {
     if (!json || rows.empty()) return;
     const auto result = turns > 1 ? nlohmann::json{{"turns", rows}} : rows.front();
     print(result.dump() + "\n");
   };
-  for (std::int64_t turn = 0; turn < turns && !interrupted(); ++turn) {
-    if (turn > 0) {
-      if (!prompt.prompt.raw) run.close_turn(turn_end_);
-      turn_ids_ = followup_ids_;
-    }
-    try {
-      rows.push_back(answer_turn(run, tokenizer != nullptr));
-    } catch (const Error&) {
-      print_rows();  // the turns before are answers all the same
-      throw;
-    }
+  try {
+    answer_turns(run, tokenizer != nullptr, rows);
+  } catch (const Error&) {
+    print_rows();  // the turns before are answers all the same
+    throw;
   }
   print_rows();
+  if (!session.empty() && interrupted()) {
+    fail_interrupted(fmt::format("after {} tokens, which {} holds", run.cache().length(), session));
+  }
   check_interrupted();
 }
 
@@ -262,6 +336,13 @@ void add_generate(CLI::App& app) {
       ->needs(turns)
       ->type_name("TEXT")
       ->capture_default_str();
+  command
+      ->add_option(
+          "--session", options->session,
+          "Keep the KV cache in FILE (safetensors): what it holds of the prompt's beginning "
+          "is not run again, and after the answer it holds everything")
+      ->check(not_empty)
+      ->type_name("FILE");
   command->add_flag("--json", options->json, "Print one JSON object instead of the text");
   bind_dry_run(*command, options->dry_run);
   command->add_flag("--timing", options->timing, "Say tok/s and GB/s on stderr");

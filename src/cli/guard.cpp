@@ -37,6 +37,18 @@ CLI::Option* add_seconds(CLI::App& command, const char* name, double& target, do
       ->group(kGroup);
 }
 
+// Whether a part of the run will compute on a GPU: by --backend, or one of ab-check's paths, which
+// begin with their backend.
+bool names_gpu(const CLI::App& command) {
+  for (const auto* const name : {"--backend", "--a", "--b"}) {
+    const auto* const option = command.get_option_no_throw(name);
+    if (option == nullptr) continue;
+    const auto text = option->as<std::string>();
+    if (text.substr(0, text.find(',')) == "cuda") return true;
+  }
+  return false;
+}
+
 // Known before the run, so that hours of it are not lost for a path.
 void check_report(const std::filesystem::path& path) {
   if (path.extension() == ".html") {
@@ -93,8 +105,7 @@ void RunGuard::bind(CLI::App& app) {
 void RunGuard::start(const CLI::App& command) {
   command_ = command.get_name();
   if (!report_.empty()) check_report(report_);
-  const auto* const backend = command.get_option_no_throw("--backend");
-  settings_.on_device = backend != nullptr && backend->as<std::string>() == "cuda";
+  settings_.on_device = names_gpu(command);
   settings_.on = on_;
   settings_.keeps_log = !report_.empty();
   if (limit_gb_ > 0) settings_.limit = static_cast<std::int64_t>(limit_gb_ * 1e9);

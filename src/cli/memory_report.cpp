@@ -1,8 +1,11 @@
 #include "memory_report.h"
 
+#include <fmt/format.h>
+
 #include <string_view>
 #include <utility>
 
+#include "html_chart.h"
 #include "html_data.h"
 
 namespace qf::cli {
@@ -72,7 +75,10 @@ Json memory_report(const MemoryGuard& guard, const RunEnd& end) {
   if (const auto breach = guard.breach()) {
     json["breach"] = pool_json(breach->pool);
     json["breach"]["phase"] = breach->phase;
-    json["breach"]["seconds"] = breach->seconds;
+    json["breach"]["last_within"] = breach->last_within;
+    json["breach"]["first_over"] = breach->first_over;
+    json["breach"]["requested"] = breach->requested;
+    if (breach->seen) json["breach"]["seen"] = *breach->seen;
   }
   json["sources"] = sources_json(guard, guard.read());
   json["largest"] = bytes_json(log.largest());
@@ -94,42 +100,23 @@ Json memory_report(const MemoryGuard& guard, const RunEnd& end) {
 
 namespace {
 
-constexpr std::string_view kBeforeData = R"html(<!doctype html>
+constexpr std::string_view kHead = R"html(<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>qwen3fp4 memory</title>
-<style>
-body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #222; background: #fff }
-table { border-collapse: collapse; margin: .5em 0 2em }
-th, td { text-align: left; padding: 2px 14px 2px 0; vertical-align: top; font-weight: normal }
-th { color: #666 } td.number { text-align: right; font-variant-numeric: tabular-nums }
-svg { background: #fafafa; display: block } text { font: 11px system-ui, sans-serif; fill: #666 }
-.key { margin-right: 1.2em } .error { color: #b00 }
+<style>)html";
+
+constexpr std::string_view kBody = R"html(.error { color: #b00 }
 </style></head><body>
 <h1 id="title"></h1><p id="error" class="error"></p>
-<div id="keys"></div><svg id="plot" width="960" height="360"></svg>
+<div id="keys"></div><svg id="plot"></svg>
 <h2>Limits</h2><table id="pools"></table>
 <h2>Phases</h2><table id="phases"></table>
 <h2>Tensors</h2><table id="tensors"></table>
 <h2>Sources</h2><table id="sources"></table>
 <script type="application/json" id="data">)html";
 
-constexpr std::string_view kAfterData = R"html(</script>
-<script>
-const report = JSON.parse(document.getElementById('data').textContent);
-const $ = (id) => document.getElementById(id);
+constexpr std::string_view kScript = R"html(
+const report = JSON.parse($('data').textContent);
 const gb = (b) => b === undefined || b === null ? 'not seen' : `${(b / 1e9).toFixed(3)} GB`;
-const svg = (name, attributes, parent) => {
-  const e = document.createElementNS('http://www.w3.org/2000/svg', name);
-  for (const key in attributes) e.setAttribute(key, attributes[key]);
-  parent.append(e); return e;
-};
-const row = (table, cells, head) => {
-  const line = table.insertRow();
-  for (const cell of cells) {
-    const c = head ? document.createElement('th') : document.createElement('td');
-    c.textContent = cell; line.append(c);
-    if (/ GB$/.test(cell)) c.className = 'number';
-  }
-};
 $('title').textContent = `qwen3fp4 ${report.command}: memory over ${report.seconds.toFixed(1)} s`;
 $('error').textContent = report.error || '';
 const {columns, rows} = report.samples;
@@ -145,38 +132,31 @@ const series = [
 ].map(([name, colour, value]) => [name, colour, rows.map((r) => [r[0], value(r)])])
  .filter((s) => s[2].some((p) => p[1] !== null));
 const highest = Math.max(1, ...series.flatMap((s) => s[2].map((p) => p[1] ?? 0)));
+// A limit far above everything would press the curves to the ground; the table has it.
 const limits = report.pools.filter((p) => p.limit < 3 * highest);
-const top_ = Math.max(highest, ...limits.map((p) => p.limit)) * 1.05;
+// Above everything is room for the phases' names.
+const most = Math.max(highest, ...limits.map((p) => p.limit)) * (1.05 + .03 * report.phases.length);
 const end = Math.max(report.seconds, 1e-3);
-const W = 960, H = 360, L = 70, R = 10, T = 16, B = 26;
-const X = (s) => L + s / end * (W - L - R), Y = (b) => H - B - b / top_ * (H - T - B);
-const plot = $('plot');
-const label = (x, y, anchor, content) => {
-  svg('text', {x, y, 'text-anchor': anchor}, plot).textContent = content;
-};
-for (let i = 0; i <= 4; ++i) {
-  const b = top_ * i / 4;
-  svg('line', {x1: L, x2: W - R, y1: Y(b), y2: Y(b), stroke: '#ddd'}, plot);
-  label(L - 6, Y(b) + 4, 'end', gb(b));
-}
-label(L, H - 8, 'start', '0 s'); label(W - R, H - 8, 'end', `${end.toFixed(1)} s`);
+const plot = lines($('plot'), {width: 960, height: 380, left: 70, x: [0, end], y: [0, most], ticks: 4,
+                               mark: gb, xMark: (s) => `${s.toFixed(1)} s`}, series);
+key($('keys'), series);
+// Names of phases that would lie on each other go to the next line.
+const lineEnds = [];
 for (const phase of report.phases) {
-  svg('line', {x1: X(phase.begin), x2: X(phase.begin), y1: T, y2: H - B, stroke: '#bbb', 'stroke-dasharray': '2 3'}, plot);
-  label(X(phase.begin) + 3, T - 4, 'start', phase.name);
+  const x = plot.X(phase.begin);
+  plot.line([x, plot.top], [x, plot.bottom], {stroke: '#bbb', 'stroke-dasharray': '2 3'});
+  const text = plot.label(x + 3, 0, 'start', phase.name), width = text.getBBox().width;
+  if (x + 3 + width > plot.right) { text.setAttribute('text-anchor', 'end'); text.setAttribute('x', x - 3); }
+  const from = x + 3 + width > plot.right ? x - 3 - width : x + 3;
+  let line = lineEnds.findIndex((end) => end < from);
+  if (line < 0) line = lineEnds.length;
+  lineEnds[line] = from + width + 6;
+  text.setAttribute('y', plot.top - 4 + 13 * line);
 }
 for (const pool of limits) {
-  svg('line', {x1: L, x2: W - R, y1: Y(pool.limit), y2: Y(pool.limit), stroke: '#b00', 'stroke-dasharray': '6 4'}, plot);
-  label(W - R - 4, Y(pool.limit) - 4, 'end', `limit: ${pool.name}`);
-}
-for (const [name, colour, points] of series) {
-  let path = '', pen = 'M';
-  for (const [x, y] of points) {
-    if (y === null) { pen = 'M'; continue; }
-    path += `${pen}${X(x).toFixed(1)} ${Y(y).toFixed(1)}`; pen = 'L';
-  }
-  svg('path', {d: path, fill: 'none', stroke: colour, 'stroke-width': 1.5}, plot);
-  const key = document.createElement('span');
-  key.className = 'key'; key.style.color = colour; key.textContent = `— ${name}`; $('keys').append(key);
+  const y = plot.Y(pool.limit);
+  plot.line([70, y], [plot.right, y], {stroke: '#b00', 'stroke-dasharray': '6 4'});
+  plot.label(plot.right - 4, y + 13, 'end', `limit: ${pool.name}`);
 }
 row($('pools'), ['memory', 'used at the end', 'at most'], true);
 for (const p of report.pools) row($('pools'), [p.name, gb(p.used), gb(p.limit)]);
@@ -186,6 +166,7 @@ for (const p of report.phases) {
 }
 row($('tensors'), ['kind', 'device', 'type', 'bytes'], true);
 for (const t of report.tensors) row($('tensors'), [t.kind, t.device, t.dtype, gb(t.bytes)]);
+if (report.tensors.length === 0) { $('tensors').previousElementSibling.remove(); $('tensors').remove(); }
 row($('sources'), ['gauge', 'from', 'seen'], true);
 for (const s of report.sources) row($('sources'), [s.name, s.source, s.observed ? 'yes' : `no: ${s.why}`]);
 </script></body></html>
@@ -194,7 +175,8 @@ for (const s of report.sources) row($('sources'), [s.name, s.source, s.observed 
 }  // namespace
 
 std::string memory_html(const Json& report) {
-  return std::string(kBeforeData) + html_data(report) + std::string(kAfterData);
+  return fmt::format("{}{}{}{}</script>\n<script>{}{}", kHead, kChartStyle, kBody,
+                     html_data(report), kChartScript, kScript);
 }
 
 }  // namespace qf::cli

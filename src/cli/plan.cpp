@@ -14,6 +14,7 @@ namespace {
 
 std::string to_json(const MemoryPlan& plan) {
   nlohmann::ordered_json json{{"in_use", plan.in_use},
+                              {"libraries", plan.libraries},
                               {"held", nlohmann::ordered_json::object()},
                               {"phases", nlohmann::ordered_json::object()},
                               {"peak_bytes", plan.peak()},
@@ -50,7 +51,7 @@ bool settle_plan(MemoryPlan& plan, bool on_device, const PlanOptions& options,
     fail(ExitCode::kOutOfMemory,
          "memory: the run would take {} more at its peak (of that for its whole length: {}), and "
          "{} of {} are left, of at most {} (--guard-limit-gb){}{}",
-         gigabytes(plan.peak()), largest_parts(plan),
+         gigabytes(plan.added_peak()), largest_parts(plan),
          gigabytes(std::max<std::int64_t>(0, pool->left())), pool->name(), gigabytes(pool->limit),
          fits.empty() ? "" : "; ", fits);
   }

@@ -13,6 +13,7 @@
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
 #include "qwen3fp4/base/interrupt.h"
+#include "qwen3fp4/formats/dtype.h"
 #include "qwen3fp4/memory/host_cap.h"
 
 namespace qf {
@@ -25,6 +26,13 @@ std::string sentence_of(const MemoryPool& pool, std::string_view phase) {
       "memory guard: {} of {} are used, expected at most {} (--guard-limit-gb); stopped in phase "
       "'{}'",
       gigabytes(pool.used), pool.name(), gigabytes(pool.limit), phase);
+}
+
+// As ours are written wherever users read them.
+std::string type_name(const at::Tensor& tensor) {
+  const auto code = static_cast<std::uint64_t>(tensor.scalar_type());
+  return std::string(is_known_dtype(code) ? dtype_name(static_cast<DType>(code))
+                                          : tensor.dtype().name());
 }
 
 void refuse_low_limit(const std::vector<MemoryPool>& pools) {
@@ -48,6 +56,7 @@ MemoryGuard::MemoryGuard(const GuardSettings& settings, std::unique_ptr<MemoryPr
       device_cap_(kNoCap),
       log_(settings.keeps_log) {
   install_host_cap();
+  last_within_ = Clock::now();
   const MemorySample sample = probe_->read();
   libraries_ = std::max<std::int64_t>(
       0, sample[MemoryGauge::kProcessAnonymous].value_or(0) - host_allocated());
@@ -89,7 +98,7 @@ void MemoryGuard::watch() {
     if (!late) continue;
     const std::string sentence =
         fmt::format("{}; it did not end within {} s of that, so it was ended here", sentence_,
-                    seen_at_ ? settings_.save_seconds : settings_.grace_seconds);
+                    stop_request_seen_at() ? settings_.save_seconds : settings_.grace_seconds);
     lock.unlock();  // a report reads what this guard knows
     return end_process_(sentence);
   }
@@ -128,6 +137,7 @@ bool MemoryGuard::look(Clock::time_point now) {
   set_caps(sample, pools);
   const auto over = std::ranges::find_if(pools, [](const MemoryPool& p) { return p.left() < 0; });
   if (over == pools.end()) {
+    last_within_ = now;
     over_since_.reset();
     return false;
   }
@@ -142,18 +152,23 @@ bool MemoryGuard::look(Clock::time_point now) {
 
 void MemoryGuard::stop_run(const MemoryPool& pool) {
   const std::string phase(log_.phase());
-  breach_ = Breach{.pool = pool, .phase = phase, .seconds = log_.seconds()};
   sentence_ = sentence_of(pool, phase);
+  breach_ = Breach{.pool = pool,
+                   .phase = phase,
+                   .last_within = log_.seconds_until(last_within_),
+                   .first_over = log_.seconds_until(*over_since_),
+                   .requested = log_.seconds(),
+                   .seen = {}};
   request_stop(ExitCode::kGuardStopped, sentence_);
 }
 
-bool MemoryGuard::is_late(Clock::time_point now) {
-  if (!seen_at_ && stop_request_seen()) seen_at_ = now;
+bool MemoryGuard::is_late(Clock::time_point now) const {
+  const auto seen_at = stop_request_seen_at();
   const auto since = [&](Clock::time_point then) {
     return std::chrono::duration<double>(now - then).count();
   };
-  return seen_at_ ? since(*seen_at_) > settings_.save_seconds
-                  : since(*stopped_at_) > settings_.grace_seconds;
+  return seen_at ? since(*seen_at) > settings_.save_seconds
+                 : since(*stopped_at_) > settings_.grace_seconds;
 }
 
 void MemoryGuard::watch_device(std::unique_ptr<DeviceMemory> device) {
@@ -197,7 +212,10 @@ std::int64_t MemoryGuard::device_cap() const { return device_cap_; }
 
 std::optional<Breach> MemoryGuard::breach() const {
   const std::lock_guard lock(mutex_);
-  return breach_;
+  auto breach = breach_;
+  const auto seen_at = stop_request_seen_at();
+  if (breach && seen_at) breach->seen = log_.seconds_until(*seen_at);
+  return breach;
 }
 
 MemoryLog MemoryGuard::log() const {
@@ -208,7 +226,11 @@ MemoryLog MemoryGuard::log() const {
 MemoryGuard* memory_guard() { return current; }
 
 void begin_memory_phase(std::string_view name) {
-  if (auto* const guard = memory_guard()) guard->begin_phase(name);
+  auto* const guard = memory_guard();
+  if (guard == nullptr) return;
+  // Where main memory is what runs full, a phase does not begin with what the last one kept.
+  if (guard->layout() == MemoryLayout::kHost) give_back_free_pages();
+  guard->begin_phase(name);
 }
 
 void note_memory_tensors(std::string_view kind, const std::vector<at::Tensor>& tensors) {
@@ -218,8 +240,7 @@ void note_memory_tensors(std::string_view kind, const std::vector<at::Tensor>& t
   std::set<const void*> known;  // views of one storage count once
   for (const at::Tensor& t : tensors) {
     if (!t.defined() || !known.insert(t.storage().data()).second) continue;
-    bytes[{t.device().str(), std::string(t.dtype().name())}] +=
-        static_cast<std::int64_t>(t.storage().nbytes());
+    bytes[{t.device().str(), type_name(t)}] += static_cast<std::int64_t>(t.storage().nbytes());
   }
   std::vector<TensorBytes> table;
   for (const auto& [where, count] : bytes) {

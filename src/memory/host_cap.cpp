@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "qwen3fp4/base/interrupt.h"
+
 namespace qf {
 namespace {
 
@@ -40,7 +42,7 @@ void ask_hook(std::int64_t bytes) {
   if (refreshing) return true;
   if (refresh == nullptr) return false;
   refreshing = true;
-  malloc_trim(0);
+  give_back_free_pages();
   refresh();
   refreshing = false;
   return bytes <= cap.load(std::memory_order_relaxed);
@@ -54,6 +56,7 @@ void reserve(std::int64_t bytes) {
   if (now - slack > cap.load(std::memory_order_relaxed) && !fits_after_refresh(now - slack))
       [[unlikely]] {
     allocated.fetch_sub(bytes, std::memory_order_relaxed);
+    (void)interrupted();  // a run that is asked to stop meets that here
     throw CapExceeded(bytes);
   }
   note_peak(now);
@@ -162,6 +165,8 @@ void install_host_cap() {
     c10::SetCPUAllocator(&allocator, kOverTheDefault);
   });
 }
+
+void give_back_free_pages() { malloc_trim(0); }
 
 void set_allocation_hook(AllocationHook hook) { allocation_hook = hook; }
 

@@ -33,8 +33,8 @@ MemoryLog::MemoryLog(bool keeps_samples)
   if (keeps_samples_) samples_.reserve(kMostSamples + 1);
 }
 
-double MemoryLog::seconds() const {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+double MemoryLog::seconds_until(std::chrono::steady_clock::time_point when) const {
+  return std::chrono::duration<double>(when - begin_).count();
 }
 
 void MemoryLog::begin_phase(std::string_view name, const MemorySample& sample) {

@@ -26,7 +26,7 @@ const MemoryPool* pool_too_small(const MemoryPlan& plan, const std::vector<Memor
   for (const MemoryPool& pool : pools) {
     const bool of_device = pool.kind == PoolKind::kDevice;
     if (pool.kind != PoolKind::kShared && of_device != on_device) continue;
-    if (plan.peak() <= pool.left()) continue;
+    if (plan.added_peak() <= pool.left()) continue;
     if (worst == nullptr || pool.left() < worst->left()) worst = &pool;
   }
   return worst;
@@ -53,6 +53,7 @@ std::string plan_table(const MemoryPlan& plan) {
   };
   std::string table = "held all the time\n";
   if (plan.in_use > 0) table += row("  program and libraries, in use now", plan.in_use);
+  if (plan.libraries > 0) table += row("  libraries and heaps, beside tensors", plan.libraries);
   for (const auto& [name, bytes] : plan.held) table += row("  " + name, bytes);
   table += "one after the other\n";
   for (const auto& [name, bytes] : plan.phases) table += row("  " + name, bytes);

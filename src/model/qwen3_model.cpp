@@ -14,6 +14,7 @@
 #include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/model/rope.h"
 #include "qwen3fp4/model/weights.h"
+#include "qwen3fp4/quant/parallel.h"
 #include "weight_loader.h"
 
 // Shapes in this file: T new tokens, S cached tokens with the new ones, D hidden_size, V
@@ -264,6 +265,7 @@ at::Tensor run_all(const ForwardPass& pass, std::int64_t layers) {
 at::Tensor Qwen3Model::forward(std::span<const std::int64_t> tokens, KvCache& cache,
                                const Tap& tap) const {
   const c10::InferenceMode no_autograd;
+  const StoppableLoops loops;  // the cache's length says what of it counts
   cache.check_room(static_cast<std::int64_t>(tokens.size()));
   // A tap sees modules once, so it takes all tokens at once.
   const std::size_t most = tap ? tokens.size() : static_cast<std::size_t>(kForwardTokens);
@@ -283,12 +285,14 @@ at::Tensor Qwen3Model::forward(std::span<const std::int64_t> tokens,
                                std::span<const std::int64_t> positions,
                                const Attend& attend) const {
   const c10::InferenceMode no_autograd;
+  const StoppableLoops loops;
   const ForwardPass pass(*this, tokens, positions, attend);
   return pass.final_norm(run_all(pass, config_.num_hidden_layers));
 }
 
 at::Tensor Qwen3Model::logits(const at::Tensor& hidden_TD, const Tap& tap) const {
   const c10::InferenceMode no_autograd;
+  const StoppableLoops loops;
   const auto logits = backend_->logits(hidden_TD, lm_head());
   return tap ? tap("lm_head", logits) : logits;
 }

@@ -13,6 +13,8 @@
 #include <optional>
 #include <utility>
 
+#include "qwen3fp4/base/interrupt.h"
+
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -28,6 +30,7 @@ std::atomic<int> chosen_threads{0};
 // oneTBB starts no more than one a core unless it is told to.
 std::optional<tbb::global_control> most_threads;
 thread_local bool in_task = false;
+thread_local bool stoppable = false;
 
 // While it lives, libtorch and its MKL compute on the calling thread alone, and so do loops within
 // a task.
@@ -66,6 +69,9 @@ tbb::task_arena& arena_of(int threads) {
 
 }  // namespace
 
+StoppableLoops::StoppableLoops() : outer_(std::exchange(stoppable, true)) {}
+StoppableLoops::~StoppableLoops() { stoppable = outer_; }
+
 void set_parallel_threads(int threads) {
   chosen_threads = threads;
   most_threads.emplace(tbb::global_control::max_allowed_parallelism,
@@ -83,10 +89,11 @@ int most_parallel_threads() { return 4 * tbb::info::default_concurrency(); }
 void parallel_chunks(std::int64_t count, std::int64_t chunk, const ChunkTask& task) {
   const std::int64_t chunks = (count + chunk - 1) / chunk;
   const at::ThreadLocalState caller;
-  const auto run = [&](const tbb::blocked_range<std::int64_t>& range) {
+  const auto run = [&, may_stop = stoppable](const tbb::blocked_range<std::int64_t>& range) {
     const at::ThreadLocalStateGuard as_the_caller(caller);
     const OneThread alone;
     for (std::int64_t i = range.begin(); i < range.end(); ++i) {
+      if (may_stop) check_stop_request();
       task(i * chunk, std::min(count, (i + 1) * chunk));
     }
   };

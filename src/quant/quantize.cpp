@@ -17,8 +17,6 @@ namespace {
 
 // A thread's share of elements: enough work to pay for waking it.
 constexpr std::int64_t kElementsPerTask = std::int64_t{1} << 16;
-// Rows compared at a time in relative_rms_error, so that no second whole matrix is held.
-constexpr std::int64_t kErrorChunkRows = 1024;
 
 at::Tensor checked(const at::Tensor& weight, const char* format) {
   QF_CHECK(weight.defined() && weight.dim() == 2 && weight.numel() > 0 &&

@@ -10,8 +10,11 @@
 #include "convert_plan.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/file.h"
+#include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/formats/dat.h"
+#include "qwen3fp4/memory/host_cap.h"
 #include "qwen3fp4/model/packed_entries.h"
+#include "qwen3fp4/quant/parallel.h"
 #include "qwen3fp4/quant/quantize.h"
 
 namespace qf {
@@ -47,6 +50,7 @@ template <class Use>
 void for_each_piece(const at::Tensor& values, const Use& use) {
   const auto flat = values.view({-1});
   for (std::int64_t first = 0; first < flat.numel(); first += kPiece) {
+    check_stop_request();
     use(flat.narrow(0, first, std::min(kPiece, flat.numel() - first)));
   }
 }
@@ -76,6 +80,7 @@ class Converter {
       : source_(source), options_(options), out_(out) {}
 
   void convert(const PlannedTensor& planned) {
+    const StoppableLoops loops;
     const std::int64_t bytes_before = bytes_;
     squares_ = errors_ = 0;
     switch (planned.format) {
@@ -90,6 +95,7 @@ class Converter {
         break;
     }
     account(planned, bytes_ - bytes_before);
+    give_back_free_pages();
   }
 
   [[nodiscard]] ConvertReport finish() {
@@ -219,6 +225,31 @@ std::filesystem::path folder_path(const std::filesystem::path& path) {
 }
 
 }  // namespace
+
+// The largest tensor in f32, and beside it the most of what there is one after the other: the bytes
+// as they are read; pieces that are rounded and compared, in double too; the packed weight, with
+// the rows that are compared with it in double.
+MemoryPlan plan_conversion_memory(const CheckpointSource& source) {
+  constexpr std::int64_t kCompared = 3 * 8;
+  std::int64_t most = 0;
+  for (const CheckpointTensor& tensor : source.tensors()) {
+    const std::int64_t values = element_count(tensor.shape);
+    // f32 is read to where it stays, and rounded to nothing else.
+    const bool rounds = tensor.stored_type != weight_format_name(WeightFormat::kF32);
+    const std::int64_t piece_bytes = rounds ? 2 + 4 + 8 : 8;  // a value
+    std::int64_t beside =
+        std::max(rounds ? tensor.bytes : 0, std::min(values, kPiece) * piece_bytes);
+    if (tensor.shape.size() == 2) {
+      const std::int64_t rows = std::min(tensor.shape[0], kErrorChunkRows);
+      beside = std::max(beside, values / 2 + values / 16 + rows * tensor.shape[1] * kCompared);
+    }
+    most = std::max(most, values * 4 + beside);
+  }
+  MemoryPlan plan;
+  plan.libraries = kConversionLibraries;
+  plan.phases = {{"a tensor: in f32, and as it is read, compared and written", most}};
+  return plan;
+}
 
 void check_conversion(const CheckpointSource& source, const std::filesystem::path& destination,
                       const ConvertOptions& options) {

@@ -10,23 +10,13 @@
 
 #include "answer_rules.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/fnv.h"
 #include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/memory/guard.h"
 #include "qwen3fp4/run/non_finite.h"
 #include "qwen3fp4/run/stopwatch.h"
 
 namespace qf {
-namespace {
-
-std::uint64_t fnv1a(std::span<const float> values) {
-  std::uint64_t hash = 0xcbf29ce484222325U;
-  for (const std::byte byte : std::as_bytes(values)) {
-    hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3U;
-  }
-  return hash;
-}
-
-}  // namespace
 
 std::string_view stop_reason_name(StopReason reason) {
   switch (reason) {
@@ -178,7 +168,7 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
       answer.stop_reason = *reason;
       sampler_.skip_draws(std::exchange(draws_used_, 0));
       if (!logits_.defined()) logits_ = fused_->logits().cpu();
-      answer.logits_hash = fnv1a(last_logits());
+      answer.logits_hash = fnv1a(std::as_bytes(last_logits()));
       return answer;
     }
     (void)watch.lap();  // the callback's time is not ours
@@ -190,6 +180,19 @@ Answer Generator::answer(std::span<const std::int64_t> ids, const TokenCallback&
       (void)run_pending();
     }
   }
+}
+
+std::int64_t Generator::restore(const SavedSession& session, std::span<const std::int64_t> ids) {
+  assert(sequence_.empty());
+  const std::int64_t count = session.restore(ids, cache_);
+  sequence_.assign(ids.begin(), ids.begin() + count);
+  return count;
+}
+
+void Generator::save(const std::filesystem::path& path, const std::string& fingerprint) const {
+  const auto cached =
+      std::span<const std::int64_t>(sequence_).first(static_cast<std::size_t>(cache_.length()));
+  save_session(path, fingerprint, cached, cache_);
 }
 
 void Generator::restart(std::uint64_t seed) {

@@ -65,6 +65,7 @@ MemoryPlan plan_inference(const ModelConfig& config, std::int64_t weights, const
   const std::int64_t group = config.num_attention_heads / config.num_key_value_heads;
 
   MemoryPlan plan;
+  if (!cuda) plan.libraries = kInferenceLibraries;
   plan.held = {{"weights", weights},
                {"keys and values", 2 * config.num_hidden_layers * keys * run.context * type},
                {"final hidden states", run.prompt * hidden * 4}};

@@ -198,6 +198,7 @@ MemoryPlan plan_memory(const TrainShapes& shapes, const TrainSettings& settings,
       n.micro_batches > 1 ? w.layer_values * 4 : w.largest_values * w.type;
 
   MemoryPlan plan;
+  if (!shapes.on_device) plan.libraries = kTrainingLibraries;
   plan.held = {{"weights", shapes.weights}, {"masters and optimiser states", shapes.states}};
   if (shapes.teacher > 0) plan.held.emplace_back("teacher", shapes.teacher);
   plan.held.emplace_back("inputs of the layers", (kept + 1) * n.tokens * w.hidden * w.type);

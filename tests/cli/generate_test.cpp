@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <map>
@@ -44,6 +45,8 @@ class GenerateCommand : public ::testing::Test {
     EXPECT_EQ(done.exit_code, 0) << done.err;
     return nlohmann::json::parse(done.out);
   }
+
+  [[nodiscard]] std::string folder() const { return folder_.path().string(); }
 
  private:
   TemporaryFolder folder_;
@@ -294,6 +297,71 @@ TEST_F(GenerateCommand, AnInterruptFinishesTheTokenAndIsExitCode130) {
   EXPECT_THAT(done.out, EndsWith("\n"));
   EXPECT_EQ(done.out.find_first_not_of("ab"), done.out.size() - 1);
   EXPECT_THAT(done.err, HasSubstr("interrupted"));
+}
+
+TEST_F(GenerateCommand, ASessionSparesWhatWasRunBefore) {
+  const auto model = make({});
+  const auto session = folder() + "/talk";
+  const Words first{"--ids", "72,105,44", "--ignore-eos", "--max-tokens", "4"};
+  const auto with_session = [&](Words words) {
+    words.insert(words.end(), {"--session", session});
+    return generate_json(model, words);
+  };
+  const auto told = with_session(first);
+  EXPECT_EQ(told["timing"]["prefill_tokens"], 3);
+  std::string ids = "72,105,44";
+  for (const int id : told["ids"]) ids += "," + std::to_string(id);
+  const Words more{"--ids", ids + ",10,11", "--ignore-eos", "--max-tokens", "4"};
+  const auto restored = with_session(more);
+  EXPECT_EQ(restored["timing"]["prefill_tokens"], 3) << "the answer's last token, 10 and 11";
+  EXPECT_EQ(restored["ids"], generate_json(model, more)["ids"]);
+  EXPECT_EQ(restored["prompt_ids"].size(), 9U);
+  EXPECT_EQ(with_session(more)["timing"]["prefill_tokens"], 1);
+}
+
+TEST_F(GenerateCommand, RefusesSessionsThatCannotBe) {
+  const auto model = make({});
+  const auto session = folder() + "/talk";
+  const auto try_session = [&](const std::string& path, Words more = {}) {
+    more.insert(more.end(), {"--ids", "72,105", "--max-tokens", "2", "--session", path});
+    return generate(model, more);
+  };
+  ASSERT_EQ(try_session(session).exit_code, 0);
+  const auto no_cache = try_session(session, {"--use-kvc", "false"});
+  EXPECT_EQ(no_cache.exit_code, 2);
+  EXPECT_THAT(no_cache.err, HasSubstr("--session: expected a run with a KV cache"));
+  const auto nowhere = try_session(folder() + "/none/talk");
+  EXPECT_EQ(nowhere.exit_code, 4);
+  EXPECT_THAT(nowhere.err, HasSubstr("--session: "));
+  EXPECT_EQ(try_session("").exit_code, 2);
+  const auto no_session = try_session(model + "/model.dat");
+  EXPECT_EQ(no_session.exit_code, 4);
+  EXPECT_THAT(no_session.err, HasSubstr("model.dat"));
+  const auto other = generate(make({.seed = 2}), {"--ids", "72", "--session", session});
+  EXPECT_EQ(other.exit_code, 4);
+  EXPECT_THAT(other.err, HasSubstr("expected a session of this model"));
+  EXPECT_EQ(std::count(other.err.begin(), other.err.end(), '\n'), 1);
+}
+
+TEST_F(GenerateCommand, AnInterruptSavesTheSession) {
+  TinyModel tiny;
+  tiny.script = {{{'#', 'a'}, {'a', 'b'}, {'b', 'a'}}};
+  tiny.max_position_embeddings = 200000;
+  const auto model = make(tiny);
+  const auto session = folder() + "/talk";
+  Program program({"generate", "--model", model, "--ids", "35", "--max-tokens", "150000",
+                   "--session", session});
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (program.out_so_far().size() < 3 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  program.send(SIGINT);
+  const auto done = program.wait();
+  EXPECT_EQ(done.exit_code, 130);
+  EXPECT_THAT(done.err, HasSubstr("which " + session + " holds"));
+  const auto row =
+      generate_json(model, {"--ids", "35,97,98,97", "--max-tokens", "1", "--session", session});
+  EXPECT_EQ(row["timing"]["prefill_tokens"], 1 + (done.out.size() < 4 ? 1 : 0));
 }
 
 }  // namespace

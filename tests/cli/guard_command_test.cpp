@@ -116,8 +116,11 @@ TEST_F(GuardCommands, DryRunPrintsThePlanOfEveryCommandAndLoadsNothing) {
 }
 
 TEST_F(GuardCommands, RefusesAPlanThatDoesNotFitAndSaysWhatWould) {
-  const double start = resident_at_start() / 1e9;
-  const Words limit{"--guard-limit-gb", fmt::format("{:.3f}", start + 0.6)};
+  // Its buffer for the read bandwidth is as large as the machine's cache asks for.
+  const auto small =
+      run_program({"bench", "--model", path("model"), "--backend", "cpu", "--dry-run", "--json"});
+  const auto least = Json::parse(small.out)["process_peak_bytes"].get<double>();
+  const Words limit{"--guard-limit-gb", fmt::format("{:.3f}", least / 1e9 + 0.3)};
   Words big{"bench", "--synthetic", "qwen3-4b", "--backend", "cpu"};
   big.insert(big.end(), limit.begin(), limit.end());
   const auto refused = run_program(big);
@@ -158,6 +161,18 @@ TEST_F(GuardCommands, StopsARunThatCrossesItsLimit) {
   const auto unguarded = dump({"--guard", "off"});
   EXPECT_EQ(unguarded.exit_code, 0) << unguarded.err;
   EXPECT_THAT(unguarded.err, HasSubstr("the memory guard is off"));
+}
+
+// A limit that no process fits into is told before anything else, unless it is a GPU's.
+TEST_F(GuardCommands, AbChecksPathsSayWhoseLimitItIs) {
+  const auto check = [&](const std::string& side, const std::string& path_text) {
+    return run_program(
+        {"ab-check", "--model", path("model"), side, path_text, "--guard-limit-gb", "0.001"});
+  };
+  for (const auto* const side : {"--a", "--b"}) {
+    EXPECT_THAT(check(side, "cpu,prefill=token").err, HasSubstr("--guard-limit-gb")) << side;
+    EXPECT_THAT(check(side, "cuda,prefill=token").err, Not(HasSubstr("--guard-limit-gb"))) << side;
+  }
 }
 
 TEST_F(GuardCommands, RefusesNonsense) {

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <iostream>
 #include <random>
 #include <string>
 #include <thread>
@@ -47,7 +48,8 @@ class Killed : public ::testing::Test {
 
   // Runs `words`, which writes `target`, `count` times over what `other` writes there, and kills it
   // at a moment between the start and a little behind the usual end.
-  void kill_often(const Words& words, const Words& other, const std::string& target, int count) {
+  static void kill_often(const Words& words, const Words& other, const std::string& target,
+                         int count) {
     ASSERT_EQ(run_program(other).exit_code, 0);
     const std::string old_bytes = bytes_of(target);
     const auto begin = std::chrono::steady_clock::now();
@@ -75,7 +77,8 @@ class Killed : public ::testing::Test {
           << ", expected " << old_bytes.size() << " or " << new_bytes.size();
       kept += found == old_bytes ? 1 : 0;
     }
-    RecordProperty("kept", kept);
+    std::cout << words.front() << ": " << count << " kills, " << kept << " left the old bytes, "
+              << count - kept << " the new ones of " << target << '\n';
     EXPECT_GT(kept, 0) << "no kill came before the end";
   }
   void convert_is_killed(int count) {
@@ -86,6 +89,14 @@ class Killed : public ::testing::Test {
     kill_often({"export", path("one"), path("out.gguf"), "--format", "gguf", "--force"},
                {"export", path("two"), path("out.gguf"), "--format", "gguf", "--force"},
                path("out.gguf"), count);
+  }
+  [[nodiscard]] Words talk(const std::string& ids) const {
+    return {"generate",  "--model",       path("one-nvfp4"), "--ids", ids,
+            "--session", path("session"), "--backend",       "cpu",   "--max-tokens",
+            "400",       "--ignore-eos"};
+  }
+  void session_is_killed(int count) {
+    kill_often(talk("1,2,3"), talk("4,5,6"), path("session"), count);
   }
   [[nodiscard]] Words train(const std::string& seed) const {
     return {"train",
@@ -125,13 +136,16 @@ TEST_F(Killed, TrainLeavesAWholeCheckpointAndModel) {
   trained_model_is_killed(8);
   checkpoint_is_killed(8);
 }
-// A thousand in all; for a build without sanitizers.
-TEST_F(Killed, DISABLED_AThousandTimes) {
-  convert_is_killed(250);
-  export_is_killed(250);
-  trained_model_is_killed(250);
-  checkpoint_is_killed(250);
-}
+TEST_F(Killed, GenerateLeavesAWholeSession) { session_is_killed(8); }
+// A thousand in all; for a build without sanitizers:
+//   cmake --preset release -B build/kills -DQF_TESTS=ON
+//   cmake --build build/kills --target guard_command_test
+//   build/kills/bin/guard_command_test --gtest_also_run_disabled_tests --gtest_filter='*AThousand*'
+TEST_F(Killed, DISABLED_AThousandOfThemConvert) { convert_is_killed(200); }
+TEST_F(Killed, DISABLED_AThousandOfThemExport) { export_is_killed(200); }
+TEST_F(Killed, DISABLED_AThousandOfThemTrainedModel) { trained_model_is_killed(200); }
+TEST_F(Killed, DISABLED_AThousandOfThemCheckpoint) { checkpoint_is_killed(200); }
+TEST_F(Killed, DISABLED_AThousandOfThemSession) { session_is_killed(200); }
 
 }  // namespace
 }  // namespace qf::test

@@ -59,6 +59,28 @@ TEST(MemoryGuard, StopsARunThatPassesItsLimit) {
   EXPECT_EQ(guard.breach()->pool.used, 2 * kGiB);
 }
 
+TEST(MemoryGuard, KnowsWhenItSawAskedAndWasHeard) {
+  test::RecordedMachine machine;
+  MemoryGuard guard({.limit = kGiB, .poll_seconds = kPoll, .over_seconds = 0.02},
+                    calm(machine).probe(), expect_no_end);
+  machine.statm(2 * kGiB, 0);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!guard.breach() && std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_TRUE(guard.breach());
+  EXPECT_FALSE(guard.breach()->seen) << "nobody looked yet";
+  ASSERT_TRUE(interrupted());
+  const auto breach = *guard.breach();
+  EXPECT_GE(breach.last_within, 0);
+  EXPECT_LT(breach.last_within, breach.first_over);
+  EXPECT_GE(breach.requested - breach.first_over, 0.02) << "--guard-over-secs";
+  ASSERT_TRUE(breach.seen);
+  EXPECT_GT(*breach.seen, breach.requested);
+  ASSERT_TRUE(interrupted());
+  EXPECT_EQ(guard.breach()->seen, breach.seen) << "the first time counts";
+}
+
 TEST(MemoryGuard, ForgetsItsRequestAndItsCapsAtTheEnd) {
   test::RecordedMachine machine;
   {

@@ -12,6 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "qwen3fp4/base/interrupt.h"
+
 namespace qf {
 namespace {
 
@@ -47,6 +49,26 @@ TEST_P(ParallelChunks, AsManyThreadsTakePartAsWereAskedFor) {
     }
     EXPECT_EQ(arrived, GetParam());
   });
+}
+
+TEST_P(ParallelChunks, EndsBetweenTwoPiecesWhereAStopMayCutItShort) {
+  std::atomic<int> ran = 0;
+  const auto loop = [&] {
+    ran = 0;
+    parallel_chunks(1000, 1, [&](std::int64_t, std::int64_t) {
+      if (++ran == 1) request_stop(ExitCode::kGuardStopped, "stopped");
+    });
+  };
+  loop();
+  EXPECT_EQ(ran, 1000) << "what is being trained is not cut short";
+  forget_stop_request();
+  {
+    const StoppableLoops loops;
+    EXPECT_THROW(loop(), Error);
+    EXPECT_LE(ran, 2 * GetParam()) << "each thread sees it before its next piece";
+  }
+  EXPECT_NO_THROW(loop());
+  forget_stop_request();
 }
 
 TEST_P(ParallelChunks, RethrowsWhatATaskThrowsAndWorksAfterwards) {

@@ -8,7 +8,9 @@
 
 #include "checkpoint_fixture.h"
 #include "qwen3fp4/formats/dat.h"
+#include "qwen3fp4/memory/host_cap.h"
 #include "qwen3fp4/quant/quantize.h"
+#include "tiny_model.h"
 
 namespace qf::test {
 namespace {
@@ -191,6 +193,22 @@ TEST_F(ConvertTest, Nvfp4EntriesAreThoseOfTheFormat) {
   EXPECT_EQ(found.at(kEmbedding), "bf16[264, 32]");
   EXPECT_EQ(found.at("model.norm.weight"), "bf16[32]");
   EXPECT_FALSE(found.contains(kUp));
+}
+
+// Where a dense embedding is the largest tensor, and where a packed head is.
+TEST_F(ConvertTest, HoldsWhatItsPlanSays) {
+  install_host_cap();
+  for (const std::int64_t vocab_size : {30000, 90000}) {
+    const auto name = std::to_string(vocab_size);
+    TinyModel{.vocab_size = vocab_size, .tokenizer = false}.write(folder_ / name);
+    const auto source = open_checkpoint(folder_ / name);
+    const std::int64_t before = host_allocated();
+    forget_host_peak();
+    (void)convert_checkpoint(*source, folder_ / (name + "-out"), {});
+    const auto held = static_cast<double>(host_allocated_peak() - before);
+    EXPECT_NEAR(static_cast<double>(plan_conversion_memory(*source).peak()), held, 0.05 * held)
+        << vocab_size;
+  }
 }
 
 TEST_F(ConvertTest, CompatFilesHaveNoTensorScale) {

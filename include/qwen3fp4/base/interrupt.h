@@ -1,6 +1,8 @@
 #pragma once
 
+#include <chrono>
 #include <csignal>
+#include <optional>
 #include <string>
 
 #include "qwen3fp4/base/error.h"
@@ -36,7 +38,7 @@ void forget_stop_request();
 // Throws what request_stop() said. For places that a signal must not cut short: the layers of a
 // step that a SIGINT lets finish.
 void check_stop_request();
-// True once any of the functions above has met the request.
-[[nodiscard]] bool stop_request_seen();
+// When one of the functions above first met the request; empty before.
+[[nodiscard]] std::optional<std::chrono::steady_clock::time_point> stop_request_seen_at();
 
 }  // namespace qf

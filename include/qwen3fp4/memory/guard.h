@@ -37,7 +37,11 @@ struct GuardSettings {
 struct Breach {
   MemoryPool pool;
   std::string phase;
-  double seconds = 0;  // since the guard began
+  // Seconds since the guard began. The pool passed its limit at some moment between the first two.
+  double last_within = 0;      // the last look that found no pool over its limit
+  double first_over = 0;       // the first one that did
+  double requested = 0;        // the run was asked to stop
+  std::optional<double> seen;  // and met that, at a layer, chunk or tensor
 };
 
 // Keeps the run from filling the memory of the machine or of the GPU. Before a limit: caps on the
@@ -82,7 +86,7 @@ class MemoryGuard {
   static void refresh() noexcept;
   // Both return whether the run is to be ended.
   bool look(Clock::time_point now);
-  [[nodiscard]] bool is_late(Clock::time_point now);
+  [[nodiscard]] bool is_late(Clock::time_point now) const;
   void stop_run(const MemoryPool& pool);
 
   GuardSettings settings_;
@@ -99,7 +103,8 @@ class MemoryGuard {
   std::condition_variable ends_;
   bool ending_ = false;
   MemoryLog log_;
-  std::optional<Clock::time_point> over_since_, stopped_at_, seen_at_;
+  std::optional<Clock::time_point> over_since_, stopped_at_;
+  Clock::time_point last_within_;
   std::optional<Breach> breach_;
   std::string sentence_;
   std::thread thread_;  // last: it uses the others

@@ -43,6 +43,11 @@ void set_cap_refresher(CapRefresher refresh);
 // back to the kernel at once. Before the first tensor; again does nothing.
 void install_host_cap();
 
+// Returns what the C library's heaps keep of freed blocks to the kernel. Costs a walk through them
+// and, for pages that are needed again, a page fault each: for moments that come once in tens of
+// milliseconds.
+void give_back_free_pages();
+
 // For tests: asked at every allocation of any size, in its thread; true makes it throw CapExceeded.
 // nullptr: none.
 using AllocationHook = bool (*)() noexcept;

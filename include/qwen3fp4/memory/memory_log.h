@@ -46,7 +46,9 @@ class MemoryLog {
   // Replaces what was said of this kind before.
   void set_tensors(std::string_view kind, std::vector<TensorBytes> tensors);
 
-  [[nodiscard]] double seconds() const;
+  // From the log's begin to `when`, or now.
+  [[nodiscard]] double seconds_until(std::chrono::steady_clock::time_point when) const;
+  [[nodiscard]] double seconds() const { return seconds_until(std::chrono::steady_clock::now()); }
   [[nodiscard]] std::string_view phase() const { return phases_.at(phase_).name; }
   [[nodiscard]] const std::vector<LoggedSample>& samples() const { return samples_; }
   [[nodiscard]] const std::vector<LoggedPhase>& phases() const { return phases_; }

@@ -19,6 +19,20 @@ using ChunkTask = std::function<void(std::int64_t begin, std::int64_t end)>;
 // the pieces, and idle ones sleep.
 void parallel_chunks(std::int64_t count, std::int64_t chunk, const ChunkTask& task);
 
+// While one lives, loops that its thread starts end between two chunks when the run is to stop
+// (check_stop_request() of base/interrupt.h): a layer of a long prompt takes seconds. For work of
+// which nothing half done outlives the exception; not for weights that are being trained.
+class StoppableLoops {
+ public:
+  StoppableLoops();
+  StoppableLoops(const StoppableLoops&) = delete;
+  StoppableLoops& operator=(const StoppableLoops&) = delete;
+  ~StoppableLoops();
+
+ private:
+  bool outer_;
+};
+
 // Threads of parallel_chunks, the caller included; 0: one a core, which is also the start. Leaves
 // libtorch a single thread outside of tasks, too: its team would hold on to our cores after every
 // operation. Not to be called from several threads at once, nor during a loop.

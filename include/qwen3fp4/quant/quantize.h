@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 #include "qwen3fp4/quant/weight_matrix.h"
 
 namespace qf {
@@ -20,6 +22,8 @@ struct Nvfp4Options {
 // Plain absmax, blocks of 64 flattened elements, bitsandbytes' code book.
 [[nodiscard]] WeightMatrix quantize_nf4(const at::Tensor& weight);
 
+// Rows compared at a time in relative_rms_error, so that no second whole matrix is held.
+inline constexpr std::int64_t kErrorChunkRows = 1024;
 // ||dequantised - weight|| / ||weight||, in double; 0 for an all-zero weight.
 [[nodiscard]] double relative_rms_error(const WeightMatrix& quantised, const at::Tensor& weight);
 

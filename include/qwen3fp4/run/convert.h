@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "qwen3fp4/memory/plan.h"
 #include "qwen3fp4/quant/weight_matrix.h"
 #include "qwen3fp4/run/checkpoint_source.h"
 
@@ -57,6 +58,9 @@ ConvertReport convert_checkpoint(const CheckpointSource& source,
                                  const std::filesystem::path& destination,
                                  const ConvertOptions& options,
                                  const ConvertProgress& progress = {});
+
+// What that takes, from the source's headers.
+[[nodiscard]] MemoryPlan plan_conversion_memory(const CheckpointSource& source);
 
 // What convert_checkpoint() would refuse before it writes, ahead of work that only it needs.
 void check_conversion(const CheckpointSource& source, const std::filesystem::path& destination,

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "qwen3fp4/model/kv_cache.h"
 #include "qwen3fp4/model/qwen3_model.h"
 #include "qwen3fp4/run/sampler.h"
+#include "qwen3fp4/run/session.h"
 #include "qwen3fp4/run/text_stream.h"
 #include "qwen3fp4/text/tokenizer.h"
 
@@ -73,6 +75,13 @@ class Generator {
 
   // Forgets everything: answers as one that is made anew with this seed.
   void restart(std::uint64_t seed);
+
+  // Before the first answer: takes the beginning of `ids` from a session, which answer() is then to
+  // be called without. Returns how many.
+  [[nodiscard]] std::int64_t restore(const SavedSession& session,
+                                     std::span<const std::int64_t> ids);
+  // What the cache holds, as a session.
+  void save(const std::filesystem::path& path, const std::string& fingerprint) const;
 
   [[nodiscard]] const std::vector<std::int64_t>& sequence() const { return sequence_; }
   [[nodiscard]] const KvCache& cache() const { return cache_; }

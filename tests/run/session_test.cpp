@@ -1,0 +1,149 @@
+#include "qwen3fp4/run/session.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "qwen3fp4/base/error.h"
+#include "qwen3fp4/base/file.h"
+#include "qwen3fp4/run/generator.h"
+#include "tiny_model.h"
+
+namespace qf {
+namespace {
+
+using test::LoadedTiny;
+using test::TinyModel;
+using ::testing::HasSubstr;
+using Ids = std::vector<std::int64_t>;
+
+const TokenCallback kQuiet = [](std::int64_t, std::string_view) {};
+const Ids kPrompt{72, 105, 44, 32, 121};
+const Ids kNext{10, 72, 111, 119};
+
+Ids joined(Ids first, const Ids& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+class Session : public testing::Test {
+ protected:
+  [[nodiscard]] Generator generator(PrefillMode prefill = PrefillMode::kWhole) const {
+    GeneratorOptions options;
+    options.max_new_tokens = 6;
+    options.context = 64;
+    options.prefill = prefill;
+    return {loaded_.model(), nullptr, options};
+  }
+  [[nodiscard]] std::string fingerprint() const { return model_fingerprint(loaded_.files()); }
+  [[nodiscard]] std::filesystem::path path() const { return folder_.path() / "talk.safetensors"; }
+  [[nodiscard]] SavedSession opened(at::ScalarType type = at::kFloat) const {
+    return {path(), {loaded_.files().config, fingerprint(), type}};
+  }
+  // What the first turn leaves, saved.
+  [[nodiscard]] Generator after_first_turn(PrefillMode prefill = PrefillMode::kWhole) const {
+    auto run = generator(prefill);
+    (void)run.answer(kPrompt, kQuiet);
+    run.save(path(), fingerprint());
+    return run;
+  }
+  // Restores what is saved of `ids`, and answers the rest.
+  [[nodiscard]] Answer answer_restored(const Ids& ids, std::int64_t restored,
+                                       PrefillMode prefill = PrefillMode::kWhole) const {
+    auto run = generator(prefill);
+    EXPECT_EQ(run.restore(opened(), ids), restored);
+    EXPECT_EQ(run.cache().length(), restored);
+    return run.answer(std::span(ids).subspan(static_cast<std::size_t>(restored)), kQuiet);
+  }
+  [[nodiscard]] std::string why_refused() const {
+    try {
+      (void)opened();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUnreadable);
+      return error.what();
+    }
+    return "opened";
+  }
+
+ private:
+  LoadedTiny loaded_{TinyModel{}};
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(Session, GoesOnBitForBitWhereTheRunThatWroteItWouldHave) {
+  auto whole = after_first_turn();
+  const Ids sequence = whole.sequence();
+  const Answer uninterrupted = whole.answer(kNext, kQuiet);
+  // The last token of an answer is chosen, and not run.
+  const auto cached = static_cast<std::int64_t>(sequence.size()) - 1;
+  const Answer restored = answer_restored(joined(sequence, kNext), cached);
+  EXPECT_EQ(restored.ids, uninterrupted.ids);
+  EXPECT_EQ(restored.logits_hash, uninterrupted.logits_hash);
+  EXPECT_EQ(restored.timing.prefill_tokens, 1 + std::ssize(kNext));
+}
+
+TEST_F(Session, TakesTheLongestCommonBeginningButTheLastToken) {
+  (void)after_first_turn(PrefillMode::kToken);
+  Ids other = joined(kPrompt, kNext);
+  other[3] = 99;
+  auto fresh = generator(PrefillMode::kToken);
+  const Answer expected = fresh.answer(other, kQuiet);
+  const Answer restored = answer_restored(other, 3, PrefillMode::kToken);
+  EXPECT_EQ(restored.ids, expected.ids);
+  EXPECT_EQ(restored.logits_hash, expected.logits_hash) << "token by token, cuts change nothing";
+  (void)answer_restored(kPrompt, std::ssize(kPrompt) - 1);
+  (void)answer_restored({1, 2, 3}, 0);
+  (void)answer_restored({kPrompt[0]}, 0);
+}
+
+TEST_F(Session, RefusesWhatDoesNotBelongToTheRun) {
+  auto run = after_first_turn();
+  EXPECT_THAT(
+      [&] { (void)opened(at::kBFloat16); },
+      testing::ThrowsMessage<Error>(HasSubstr("expected bf16 as this run caches it, found f32")));
+  const LoadedTiny another(TinyModel{.seed = 2});
+  ASSERT_NE(model_fingerprint(another.files()), fingerprint());
+  run.save(path(), model_fingerprint(another.files()));
+  EXPECT_THAT(why_refused(), HasSubstr("expected a session of this model"));
+  write_safetensors(path(), {});
+  EXPECT_THAT(why_refused(), HasSubstr("expected a session of version 1"));
+}
+
+TEST_F(Session, RefusesAPrefixThatTheContextDoesNotHold) {
+  auto run = after_first_turn();
+  const LoadedTiny same(TinyModel{});
+  KvCache small(same.files().config, 4);
+  EXPECT_THAT([&] { (void)opened().restore(run.sequence(), small); },
+              testing::ThrowsMessage<Error>(HasSubstr("--context")));
+}
+
+TEST_F(Session, RefusesTruncatedFilesAndSurvivesHostileOnes) {
+  (void)after_first_turn();
+  const std::string whole = read_text_file(path());
+  const auto write = [&](const std::string& bytes) {
+    std::ofstream(path(), std::ios::binary) << bytes;
+  };
+  for (std::size_t size = 0; size < whole.size(); size += 1 + whole.size() / 97) {
+    write(whole.substr(0, size));
+    EXPECT_NE(why_refused(), "opened") << size << " of " << whole.size() << " bytes";
+  }
+  // Whatever a changed header still lets pass stays within the cache.
+  const std::size_t header = whole.find("values.1");
+  ASSERT_NE(header, std::string::npos);
+  for (std::size_t at = 0; at < header; ++at) {
+    std::string changed = whole;
+    changed[at] = changed[at] == '9' ? '1' : '9';
+    write(changed);
+    if (why_refused() != "opened") continue;
+    auto run = generator();
+    EXPECT_LE(run.restore(opened(), joined(kPrompt, kNext)), std::ssize(kPrompt));
+  }
+}
+
+}  // namespace
+}  // namespace qf
