@@ -87,8 +87,8 @@ class Qwen3Model {
   static constexpr std::int64_t kForwardTokens = 2048;
   [[nodiscard]] at::Tensor forward(std::span<const std::int64_t> tokens, KvCache& cache,
                                    const Tap& tap = {}) const;
-  // The same of `tokens` at any positions, each once for every token, with keys and values wherever
-  // `attend` keeps them: of several sequences at once.
+  // The same with token i at positions[i] and keys and values where `attend` keeps them: tokens of
+  // several sequences in one pass, all at once.
   [[nodiscard]] at::Tensor forward(std::span<const std::int64_t> tokens,
                                    std::span<const std::int64_t> positions,
                                    const Attend& attend) const;
