@@ -158,8 +158,8 @@ TEST_P(Profiles, TheEmbeddingTrainsWhenAskedTo) {
   first.steps(1);
   Session first_without(folder_, {.profile = GetParam(), .seed = 11});
   first_without.steps(1);
-  EXPECT_TRUE(at::equal(first.model.head().rows(at::kFloat),
-                        first_without.model.head().rows(at::kFloat)));
+  EXPECT_TRUE(
+      at::equal(first.model.head().rows(at::kFloat), first_without.model.head().rows(at::kFloat)));
 
   const auto checkpoint = folder_.beside("half.dat");
   {
