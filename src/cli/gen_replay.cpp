@@ -1,6 +1,8 @@
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
+#include <system_error>
 
 #include "app.h"
 #include "model_options.h"
@@ -26,6 +28,9 @@ struct GenReplayCommand {
 void GenReplayCommand::run() const {
   const InterruptGuard guard;
   const auto asked = read_prompts(prompts);
+  if (std::error_code none; std::filesystem::equivalent(prompts, out, none)) {
+    fail(ExitCode::kUsage, "--out: expected another file than the prompts, got {}", out);
+  }
   AtomicFile file(out);  // an unwritable place is known before the work
   const LoadedModel loaded = load(model);
   ProgressBar bar("answering");

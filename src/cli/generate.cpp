@@ -64,6 +64,7 @@ struct GenerateCommand {
   std::int64_t turn_end_ = 0;
   std::string fingerprint_;    // of the model, for the session
   std::int64_t restored_ = 0;  // tokens of the first turn that a session had
+  std::int64_t saved_ = 0;     // all tokens that it had
 };
 
 double per_second(std::int64_t count, double seconds) {
@@ -246,12 +247,24 @@ std::optional<SavedSession> GenerateCommand::open_session(const OpenedModel& ope
 
 void GenerateCommand::restore(Generator& run, const SavedSession& saved) {
   restored_ = run.restore(saved, turn_ids_);
+  saved_ = saved.tokens();
+  // The last token is run again in any case.
+  const auto wanted = std::min(saved_, std::ssize(turn_ids_) - 1);
+  if (restored_ < wanted) {
+    spdlog::warn("{}: {} of its {} tokens begin this prompt; it is replaced after the answer",
+                 session, restored_, saved_);
+  }
   spdlog::debug("session: {} of the prompt's {} tokens are the first of {} in {}", restored_,
                 turn_ids_.size(), saved.tokens(), session);
 }
 
 void GenerateCommand::rescue(const Generator& run) const {
   if (session.empty() || run.cache().length() == 0) return;
+  if (run.cache().length() <= saved_) {
+    spdlog::warn("{} is left as it was, with {} tokens: this run has {}", session, saved_,
+                 run.cache().length());
+    return;
+  }
   try {
     run.save(session, fingerprint_);
   } catch (const std::exception& error) {
@@ -272,6 +285,10 @@ void GenerateCommand::answer_turns(Generator& run, bool has_tokenizer, nlohmann:
     if (error.code() == ExitCode::kGuardStopped || error.code() == ExitCode::kInterrupted) {
       rescue(run);
     }
+    if (error.code() == ExitCode::kNonFinite && restored_ > 0) {
+      fail(error.code(), "{}; or {}, of which {} tokens were taken, is damaged (--session)",
+           error.what(), session, restored_);
+    }
     throw;
   } catch (const std::bad_alloc&) {
     rescue(run);
@@ -280,6 +297,7 @@ void GenerateCommand::answer_turns(Generator& run, bool has_tokenizer, nlohmann:
     rescue(run);
     throw;
   }
+  if (interrupted()) return rescue(run);
   if (session.empty() || run.cache().length() == 0) return;
   run.save(session, fingerprint_);
 }
@@ -291,8 +309,8 @@ void GenerateCommand::run() {
     (void)opened.folder.require_tokenizer();
   }
   prepare(opened.folder);
-  if (plan_only(opened)) return;
   const auto saved = open_session(opened);
+  if (plan_only(opened)) return;
   const LoadedModel loaded = load(std::move(opened), model);
   const Tokenizer* tokenizer = loaded.folder.tokenizer ? &*loaded.folder.tokenizer : nullptr;
   Generator run(loaded.model, tokenizer, generator);
@@ -311,7 +329,7 @@ void GenerateCommand::run() {
     throw;
   }
   print_rows();
-  if (!session.empty() && interrupted()) {
+  if (!session.empty() && interrupted() && run.cache().length() > saved_) {
     fail_interrupted(fmt::format("after {} tokens, which {} holds", run.cache().length(), session));
   }
   check_interrupted();

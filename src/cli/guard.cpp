@@ -49,6 +49,20 @@ bool names_gpu(const CLI::App& command) {
   return false;
 }
 
+// A session that the report would overwrite.
+void check_session(const CLI::App& command, const std::filesystem::path& report) {
+  const auto* const option = command.get_option_no_throw("--session");
+  if (option == nullptr || option->count() == 0) return;
+  const auto session = std::filesystem::weakly_canonical(option->as<std::string>());
+  auto plot = report;
+  plot.replace_extension(".html");
+  for (const auto& path : {report, plot}) {
+    if (std::filesystem::weakly_canonical(path) != session) continue;
+    fail(ExitCode::kUsage, "--memory-report: expected another file than --session, got {}",
+         session.string());
+  }
+}
+
 // Known before the run, so that hours of it are not lost for a path.
 void check_report(const std::filesystem::path& path) {
   if (path.extension() == ".html") {
@@ -104,7 +118,10 @@ void RunGuard::bind(CLI::App& app) {
 
 void RunGuard::start(const CLI::App& command) {
   command_ = command.get_name();
-  if (!report_.empty()) check_report(report_);
+  if (!report_.empty()) {
+    check_report(report_);
+    check_session(command, report_);
+  }
   settings_.on_device = names_gpu(command);
   settings_.on = on_;
   settings_.keeps_log = !report_.empty();

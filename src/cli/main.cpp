@@ -98,6 +98,7 @@ int run(int argc, char** argv) {
   // A closed stdout then fails the write that meets it (exit code 1) instead of killing us before
   // temporary files are removed.
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file too large is an error like a full disk
   auto log = spdlog::stderr_color_mt("qwen3fp4");
   log->set_pattern("%v");
   spdlog::set_default_logger(log);

@@ -4,6 +4,7 @@
 
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -79,7 +80,8 @@ class TrainCommand {
   void load();
   void note_tensors() const;
   // A step of the run; where memory ends it, with rescue().
-  void step(TrainReport& report);
+  // What was done before is saved where memory ends during `run`.
+  void rescued(TrainReport& report, const std::function<void()>& run);
   void rescue(TrainReport& report);
   [[nodiscard]] double learning_rate() const;
   [[nodiscard]] ExportOptions export_options() const {
@@ -362,9 +364,9 @@ void TrainCommand::rescue(TrainReport& report) {
   }
 }
 
-void TrainCommand::step(TrainReport& report) {
+void TrainCommand::rescued(TrainReport& report, const std::function<void()>& run) {
   try {
-    last_ = trainer_->step(stream_.batch(trainer_->progress().steps_done + 1));
+    run();
   } catch (const Error& error) {
     if (error.code() == ExitCode::kGuardStopped) rescue(report);
     throw;
@@ -385,10 +387,12 @@ void TrainCommand::train() {
   };
   while (trainer_->progress().steps_done < steps && !stopped_early()) {
     const std::int64_t step = trainer_->progress().steps_done + 1;
-    this->step(report);
+    rescued(report, [&] { last_ = trainer_->step(stream_.batch(step)); });
     report.step(last_, backend_->memory_peak());
-    if (due(options_.eval_every, step)) evaluate(report);
-    if (due(options_.sample_every, step)) sample(report);
+    rescued(report, [&] {
+      if (due(options_.eval_every, step)) evaluate(report);
+      if (due(options_.sample_every, step)) sample(report);
+    });
     if (interrupted()) {
       save(report);
       fail_interrupted(
@@ -485,7 +489,15 @@ void TrainCommand::check_watching() {
       fail(ExitCode::kUsage, "--eval-every: nothing is held out (--holdout, --eval-data)");
     }
   }
-  if (options_.sample_every > 0) (void)folder_.require_chat_template();
+  if (options_.sample_every > 0) {
+    const std::int64_t most = folder_.config.max_position_embeddings;
+    for (const std::string& prompt : options_.sample_prompts) {
+      const auto tokens = std::ssize(question_ids(folder_, prompt, SystemTurn::kDefault));
+      if (tokens <= most) continue;
+      fail(ExitCode::kUsage, "--sample-prompt: expected at most the model's {} tokens, got {}",
+           most, tokens);
+    }
+  }
   if (!options_.report.empty()) const AtomicFile unwritable_places_throw(options_.report);
 }
 

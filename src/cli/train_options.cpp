@@ -325,7 +325,7 @@ std::string settings_json(const TrainOptions& options, const Dataset& data) {
     tokens += part.tokens;
     targets += part.targets;
   }
-  const nlohmann::ordered_json json = {
+  nlohmann::ordered_json json = {
       {"--backend", options.model.backend},
       {"--compute-dtype", s.compute == ComputeDtype::kBF16 ? "bf16" : "fp32"},
       {"--data", options.data},
@@ -342,7 +342,6 @@ std::string settings_json(const TrainOptions& options, const Dataset& data) {
       {"--profile", train_profile_name(options.start.profile)},
       {"--train-last-layers", options.start.last_layers},
       {"--freeze", options.start.freeze},
-      {"--train-embedding", options.start.embedding},
       {"--micro-batch-tokens", s.micro_batch_tokens},
       {"--steps", s.schedule.steps},
       {"--lr", s.schedule.peak},
@@ -356,6 +355,8 @@ std::string settings_json(const TrainOptions& options, const Dataset& data) {
       {"--clip-exact", s.clip_exact},
       {"--kl-weight", s.kl_weight},
       {"--seed", s.seed}};
+  // Only where it trains: checkpoints from before there was the option have none.
+  if (options.start.embedding) json["--train-embedding"] = true;
   return json.dump();
 }
 

@@ -38,19 +38,19 @@ class LaneCache {
   LaneCache(const ModelConfig& config, std::int64_t lanes, std::int64_t context,
             const Backend& backend)
       : backend_(backend),
-        keys_LBKCE_(at::zeros(
+        keys_(at::zeros(
             {config.num_hidden_layers, lanes, config.num_key_value_heads, context, config.head_dim},
             at::device(backend.device()).dtype(at::kFloat))),
-        values_LBKCE_(at::zeros_like(keys_LBKCE_)) {}
+        values_(at::zeros_like(keys_)) {}
 
   // The positions that the next tokens, one a lane, have.
   void set_positions(const std::vector<std::int64_t>& positions) {
-    const auto device = keys_LBKCE_.device();
+    const auto device = keys_.device();
     seen_ = *std::ranges::max_element(positions) + 1;
-    positions_B_ = at::tensor(positions, at::kLong).to(device);
-    lanes_B_ = at::arange(std::ssize(positions), at::device(device).dtype(at::kLong));
+    positions_ = at::tensor(positions, at::kLong).to(device);
+    lane_numbers_ = at::arange(std::ssize(positions), at::device(device).dtype(at::kLong));
     const auto all_S = at::arange(seen_, at::device(device).dtype(at::kLong));
-    future_B1S_ = all_S.view({1, 1, -1}).gt(positions_B_.view({-1, 1, 1}));
+    future_ = all_S.view({1, 1, -1}).gt(positions_.view({-1, 1, 1}));
   }
 
   // Whole prompts, one behind the other: rows starts[i] .. starts[i + 1] are those of lane first +
@@ -70,8 +70,8 @@ class LaneCache {
             .narrow(1, 0, count)
             .copy_(part(x).transpose(0, 1));
       };
-      keep(keys_LBKCE_, k_TKE);
-      keep(values_LBKCE_, v_TKE);
+      keep(keys_, k_TKE);
+      keep(values_, v_TKE);
       attended.push_back(
           backend_.attention(part(q_THE), part(k_TKE).to(type), part(v_TKE).to(type)));
     }
@@ -82,10 +82,11 @@ class LaneCache {
   [[nodiscard]] at::Tensor attend(std::int64_t layer, const at::Tensor& q_BHE,
                                   const at::Tensor& k_BKE, const at::Tensor& v_BKE) {
     const auto keep = [&](const at::Tensor& cache, const at::Tensor& x) {
-      cache.select(0, layer).transpose(1, 2).index_put_({lanes_B_, positions_B_}, x.to(at::kFloat));
+      cache.select(0, layer).transpose(1, 2).index_put_({lane_numbers_, positions_},
+                                                        x.to(at::kFloat));
     };
-    keep(keys_LBKCE_, k_BKE);
-    keep(values_LBKCE_, v_BKE);
+    keep(keys_, k_BKE);
+    keep(values_, v_BKE);
     const std::int64_t lanes = q_BHE.size(0);
     const auto q = (q_BHE.to(at::kFloat) / std::sqrt(static_cast<double>(q_BHE.size(2))));
     auto out_BHE = at::empty(q_BHE.sizes(), q.options());
@@ -100,12 +101,12 @@ class LaneCache {
     return out_BHE.to(q_BHE.scalar_type());
   }
 
-  [[nodiscard]] const at::Tensor& keys() const { return keys_LBKCE_; }
-  [[nodiscard]] const at::Tensor& values() const { return values_LBKCE_; }
+  [[nodiscard]] const at::Tensor& keys() const { return keys_; }
+  [[nodiscard]] const at::Tensor& values() const { return values_; }
 
   // One lane takes the place of another.
   void move_lane(std::int64_t from, std::int64_t to) {
-    for (const at::Tensor& cache : {keys_LBKCE_, values_LBKCE_}) {
+    for (const at::Tensor& cache : {keys_, values_}) {
       cache.select(1, to).copy_(cache.select(1, from));
     }
   }
@@ -116,24 +117,25 @@ class LaneCache {
   };
   void attend_some(std::int64_t layer, Range lanes, const at::Tensor& q_BHE,
                    const at::Tensor& out_BHE) const {
-    const std::int64_t kv_heads = keys_LBKCE_.size(2);
+    const std::int64_t kv_heads = keys_.size(2);
     const std::int64_t width = q_BHE.size(2);
     const auto part = [&](const at::Tensor& x) { return x.narrow(0, lanes.first, lanes.count); };
     const auto cached = [&](const at::Tensor& cache) {
       return part(cache.select(0, layer)).narrow(2, 0, seen_).flatten(0, 1);  // [B*K, S, E]
     };
     const auto q = part(q_BHE).reshape({lanes.count * kv_heads, -1, width});  // [B*K, G, E]
-    auto scores = at::bmm(q, cached(keys_LBKCE_).transpose(1, 2));
+    auto scores = at::bmm(q, cached(keys_).transpose(1, 2));
     scores.view({lanes.count, -1, seen_})
-        .masked_fill_(part(future_B1S_), -std::numeric_limits<float>::infinity());
+        .masked_fill_(part(future_), -std::numeric_limits<float>::infinity());
     part(out_BHE).copy_(
-        at::bmm(at::softmax(scores, -1), cached(values_LBKCE_)).view({lanes.count, -1, width}));
+        at::bmm(at::softmax(scores, -1), cached(values_)).view({lanes.count, -1, width}));
   }
 
   const Backend& backend_;
-  at::Tensor keys_LBKCE_, values_LBKCE_;
+  at::Tensor keys_, values_;  // [L, B, K, C, E]
   std::int64_t seen_ = 0;
-  at::Tensor positions_B_, lanes_B_, future_B1S_;
+  at::Tensor positions_, lane_numbers_;  // i64 [B]
+  at::Tensor future_;                    // bool [B, 1, S]: what a lane's token must not see
 };
 
 class Batch {
@@ -151,6 +153,7 @@ class Batch {
     const c10::InferenceMode no_autograd;
     std::vector<std::size_t> order(prompts_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
+    for (const std::size_t prompt : order) (void)context_for(prompt);  // before any is answered
     std::ranges::stable_sort(order, {}, [&](std::size_t i) { return prompts_[i].ids.size(); });
     std::span<const std::size_t> rest = order;
     while (!rest.empty()) {
@@ -188,9 +191,10 @@ class Batch {
 std::int64_t Batch::context_for(std::size_t prompt) const {
   const std::int64_t most = model_.config().max_position_embeddings;
   const std::int64_t length = std::ssize(prompts_[prompt].ids);
-  QF_CHECK(length > 0 && length <= most, "a prompt has {} tokens, expected 1 to the model's {}",
-           length, most);
-  return std::min(most, length + options_.max_new_tokens - 1);
+  QF_CHECK(length > 0 && length <= most,
+           "prompt {} of {} has {} tokens, expected 1 to the model's {} positions", prompt + 1,
+           prompts_.size(), length, most);
+  return length + std::min(most - length, options_.max_new_tokens - 1);
 }
 
 std::size_t Batch::lanes_for(std::span<const std::size_t> prompts) const {

@@ -148,7 +148,10 @@ void add_trained(TrainShapes& shapes, const TrainStart& start, bool with_head, b
                         : format == WeightFormat::kF32 ? rows * cols * 4
                                                        : rows * cols * 2;
     }
-    if (spec.kind == WeightKind::kEmbedding) shapes.first_trained_layer = 0;
+    if (spec.kind == WeightKind::kEmbedding) {
+      check_embedding_trains(with_head);
+      shapes.first_trained_layer = 0;
+    }
     constexpr std::string_view kPrefix = "model.layers.";
     if (!spec.name.starts_with(kPrefix)) return;
     shapes.first_trained_layer = std::min<std::int64_t>(

@@ -40,6 +40,13 @@ std::optional<std::size_t> layer_of(std::string_view name) {
 
 }  // namespace
 
+void check_embedding_trains(bool with_head) {
+  if (with_head) return;
+  fail(ExitCode::kUsage,
+       "--train-embedding: expected a model with a head of its own, found one whose embedding is "
+       "its head (convert makes one with a head)");
+}
+
 ModelWeight::ModelWeight(WeightSpec spec, WeightMatrix frozen)
     : spec_(std::move(spec)), frozen_(std::move(frozen)) {}
 
@@ -92,10 +99,7 @@ ModelWeights ModelWeights::load(ModelConfig config, WeightSource& source, const 
                       : source.matrix(spec))
                      .to(backend.device());
     auto trained = make(spec, start);
-    QF_CHECK(
-        trained == nullptr || with_head || spec.kind != WeightKind::kEmbedding,
-        "--train-embedding: expected a model with a head of its own, found one whose embedding "
-        "is its head (convert makes one with a head)");
+    if (trained && spec.kind == WeightKind::kEmbedding) check_embedding_trains(with_head);
     ModelWeight weight =
         trained ? ModelWeight(spec, std::move(trained)) : ModelWeight(spec, std::move(start));
     const auto layer = layer_of(spec.name);

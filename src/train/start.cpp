@@ -15,6 +15,8 @@
 namespace qf {
 namespace {
 
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+
 // Decides weight by weight, in the inventory's order.
 class Chooser {
  public:
@@ -29,6 +31,10 @@ class Chooser {
       fail(ExitCode::kUsage,
            "--train-embedding: expected all layers to train, found --train-last-layers {}",
            start_.last_layers);
+    }
+    if (start_.embedding && freeze_.matches(kEmbedding)) {
+      fail(ExitCode::kUsage, "--train-embedding: expected no --freeze that finds {}, got '{}'",
+           kEmbedding, start_.freeze);
     }
     first_layer_ = start_.last_layers > 0 ? layers - start_.last_layers : 0;
   }

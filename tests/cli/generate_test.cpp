@@ -337,10 +337,29 @@ TEST_F(GenerateCommand, RefusesSessionsThatCannotBe) {
   const auto no_session = try_session(model + "/model.dat");
   EXPECT_EQ(no_session.exit_code, 4);
   EXPECT_THAT(no_session.err, HasSubstr("model.dat"));
+  for (const std::string report : {"/talk", "/talk.json"}) {
+    const auto name = folder() + (report == "/talk" ? "/talk" : "/talk.html");
+    const auto same = try_session(name, {"--memory-report", folder() + report});
+    EXPECT_EQ(same.exit_code, 2);
+    EXPECT_THAT(same.err, HasSubstr("--memory-report: expected another file than --session"));
+  }
   const auto other = generate(make({.seed = 2}), {"--ids", "72", "--session", session});
   EXPECT_EQ(other.exit_code, 4);
   EXPECT_THAT(other.err, HasSubstr("expected a session of this model"));
   EXPECT_EQ(std::count(other.err.begin(), other.err.end(), '\n'), 1);
+}
+
+TEST_F(GenerateCommand, ASessionOfAnotherPromptIsReplacedWithAWarning) {
+  const auto model = make({});
+  const auto session = folder() + "/talk";
+  const auto run = [&](const std::string& ids) {
+    return generate(model,
+                    {"--ids", ids, "--ignore-eos", "--max-tokens", "2", "--session", session});
+  };
+  EXPECT_THAT(run("72,105,44,45").err, Not(HasSubstr("replaced")));
+  EXPECT_THAT(run("72,105,44,45,46").err, Not(HasSubstr("replaced")));
+  EXPECT_THAT(run("72,33,34").err,
+              HasSubstr("1 of its 6 tokens begin this prompt; it is replaced"));
 }
 
 TEST_F(GenerateCommand, AnInterruptSavesTheSession) {

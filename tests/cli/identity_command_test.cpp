@@ -53,6 +53,10 @@ TEST_F(IdentityCommands, GenReplayWritesAFileOrNothing) {
       {"gen-replay", "--model", model, "--prompts", path("none.txt"), "--out", path("s.jsonl")});
   EXPECT_EQ(nothing.exit_code, 4);
   EXPECT_FALSE(std::filesystem::exists(path("s.jsonl")));
+  const auto same =
+      run_program({"gen-replay", "--model", model, "--prompts", prompts, "--out", prompts});
+  EXPECT_EQ(same.exit_code, 2);
+  EXPECT_THAT(same.err, HasSubstr("--out: expected another file than the prompts"));
 }
 
 TEST_F(IdentityCommands, EvalIdentityJudgesAndSaysWhy) {

@@ -217,6 +217,10 @@ TEST_F(TrainCommands, RefusesBeforeItWorks) {
   refuse(words("out", {"--steps", "2", "--warmup", "3"}), 2, "--warmup: expected at most the 2");
   refuse(words("out", {"--system-mix", "1,2"}), 2, "expected four numbers");
   refuse(words("out", {"--freeze", "("}), 2, "--freeze");
+  refuse(words("out", {"--train-embedding", "--freeze", "embed"}), 2, "expected no --freeze");
+  refuse(words("out", {"--train-embedding", "--train-last-layers", "1"}), 2, "expected all layers");
+  refuse(words("out", {"--sample-every", "1", "--sample-prompt", std::string(9000, 'x')}), 2,
+         "--sample-prompt: expected at most the model's");
   refuse(words("out", {"--define", "name"}), 2, "expected KEY=VALUE");
   refuse(words("out", {"--offload-states"}), 2, "expected with --backend cuda");
   refuse(words("out", {"--compat"}), 4, "expected a tensor scale of 1");

@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <cstdint>
+#include <limits>
 #include <random>
 #include <set>
 #include <string>
@@ -97,10 +98,13 @@ TEST(BatchGenerator, StopsAtTheModelsLastPosition) {
   EXPECT_EQ(answers[0].stop_reason, StopReason::kContext);
   EXPECT_EQ(answers[1].stop_reason, StopReason::kContext);
   try {
-    (void)answer_prompts(loaded.model(), nullptr, std::vector<BatchPrompt>{{Ids(13, 'a')}}, {});
+    (void)answer_prompts(loaded.model(), nullptr,
+                         std::vector<BatchPrompt>{{Ids(1, 'a')}, {Ids(13, 'a')}},
+                         {.max_new_tokens = std::numeric_limits<std::int64_t>::max()});
     FAIL() << "a prompt beyond the last position was answered";
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("13 tokens, expected 1 to the model's 12"));
+    EXPECT_THAT(error.what(),
+                HasSubstr("prompt 2 of 2 has 13 tokens, expected 1 to the model's 12"));
   }
 }
 

@@ -65,6 +65,9 @@ struct LayerWeights {
 using MakeTrained = std::function<std::unique_ptr<TrainedWeight>(const WeightSpec& spec,
                                                                  const WeightMatrix& start)>;
 
+// Throws (exit code 2) for the embedding of a model that has no other head.
+void check_embedding_trains(bool with_head);
+
 // All weights of a model for training, or of a frozen teacher, on the backend's device in the
 // file's layout.
 class ModelWeights {
