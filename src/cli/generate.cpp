@@ -1,10 +1,8 @@
-#include <c10/util/Exception.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <memory>
-#include <new>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -13,6 +11,7 @@
 #include <vector>
 
 #include "app.h"
+#include "guard.h"
 #include "model_options.h"
 #include "plan.h"
 #include "qwen3fp4/base/error.h"
@@ -50,8 +49,8 @@ struct GenerateCommand {
   // Before the weights are read, so that a wrong file costs no time.
   [[nodiscard]] std::optional<SavedSession> open_session(const OpenedModel& opened);
   void restore(Generator& run, const SavedSession& saved);
-  // Of a run that ends with an error, which stays the one that is told.
-  void rescue(const Generator& run) const;
+  // Of a run that is ended, which stays what is told.
+  void rescue(const Generator& run);
   void answer_turns(Generator& run, bool has_tokenizer, nlohmann::json& rows);
   nlohmann::json answer_turn(Generator& generator, bool has_tokenizer);
   void print_extras(const Answer& answer, std::size_t sequence_length) const;
@@ -64,7 +63,9 @@ struct GenerateCommand {
   std::int64_t turn_end_ = 0;
   std::string fingerprint_;    // of the model, for the session
   std::int64_t restored_ = 0;  // tokens of the first turn that a session had
-  std::int64_t saved_ = 0;     // all tokens that it had
+  std::int64_t skipped_ = 0;   // of the next turn, that the cache holds already
+  std::int64_t saved_ = 0;     // all tokens that the session had
+  bool rescued_ = false;       // it holds what the cache does
 };
 
 double per_second(std::int64_t count, double seconds) {
@@ -187,7 +188,7 @@ nlohmann::json GenerateCommand::answer_turn(Generator& run, bool has_tokenizer) 
   };
   try {
     const auto rest = std::span<const std::int64_t>(turn_ids_).subspan(
-        static_cast<std::size_t>(std::exchange(restored_, 0)));
+        static_cast<std::size_t>(std::exchange(skipped_, 0)));
     const Answer answer = run.answer(rest, show);
     if (!json) print("\n");
     if (!json) print_extras(answer, run.sequence().size());
@@ -246,7 +247,7 @@ std::optional<SavedSession> GenerateCommand::open_session(const OpenedModel& ope
 }
 
 void GenerateCommand::restore(Generator& run, const SavedSession& saved) {
-  restored_ = run.restore(saved, turn_ids_);
+  skipped_ = restored_ = run.restore(saved, turn_ids_);
   saved_ = saved.tokens();
   // The last token is run again in any case.
   const auto wanted = std::min(saved_, std::ssize(turn_ids_) - 1);
@@ -258,7 +259,7 @@ void GenerateCommand::restore(Generator& run, const SavedSession& saved) {
                 turn_ids_.size(), saved.tokens(), session);
 }
 
-void GenerateCommand::rescue(const Generator& run) const {
+void GenerateCommand::rescue(const Generator& run) {
   if (session.empty() || run.cache().length() == 0) return;
   if (run.cache().length() <= saved_) {
     spdlog::warn("{} is left as it was, with {} tokens: this run has {}", session, saved_,
@@ -267,13 +268,14 @@ void GenerateCommand::rescue(const Generator& run) const {
   }
   try {
     run.save(session, fingerprint_);
+    rescued_ = true;
   } catch (const std::exception& error) {
     spdlog::warn("the session was not saved: {}", error.what());
   }
 }
 
 void GenerateCommand::answer_turns(Generator& run, bool has_tokenizer, nlohmann::json& rows) {
-  try {
+  const auto all = [&] {
     for (std::int64_t turn = 0; turn < turns && !interrupted(); ++turn) {
       if (turn > 0) {
         if (!prompt.prompt.raw) run.close_turn(turn_end_);
@@ -281,20 +283,15 @@ void GenerateCommand::answer_turns(Generator& run, bool has_tokenizer, nlohmann:
       }
       rows.push_back(answer_turn(run, has_tokenizer));
     }
+  };
+  try {
+    with_rescue(all, [&] { rescue(run); });
   } catch (const Error& error) {
-    if (error.code() == ExitCode::kGuardStopped || error.code() == ExitCode::kInterrupted) {
-      rescue(run);
-    }
+    if (error.code() == ExitCode::kInterrupted) return rescue(run);  // run() says so
     if (error.code() == ExitCode::kNonFinite && restored_ > 0) {
       fail(error.code(), "{}; or {}, of which {} tokens were taken, is damaged (--session)",
            error.what(), session, restored_);
     }
-    throw;
-  } catch (const std::bad_alloc&) {
-    rescue(run);
-    throw;
-  } catch (const c10::OutOfMemoryError&) {
-    rescue(run);
     throw;
   }
   if (interrupted()) return rescue(run);
@@ -329,7 +326,7 @@ void GenerateCommand::run() {
     throw;
   }
   print_rows();
-  if (!session.empty() && interrupted() && run.cache().length() > saved_) {
+  if (rescued_) {
     fail_interrupted(fmt::format("after {} tokens, which {} holds", run.cache().length(), session));
   }
   check_interrupted();

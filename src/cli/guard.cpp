@@ -1,5 +1,6 @@
 #include "guard.h"
 
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -7,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <new>
 
 #include "app.h"
 #include "memory_report.h"
@@ -79,6 +81,21 @@ void check_report(const std::filesystem::path& path) {
 }
 
 }  // namespace
+
+void with_rescue(const std::function<void()>& work, const std::function<void()>& rescue) {
+  try {
+    work();
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kGuardStopped) rescue();
+    throw;
+  } catch (const std::bad_alloc&) {
+    rescue();
+    throw;
+  } catch (const c10::OutOfMemoryError&) {
+    rescue();
+    throw;
+  }
+}
 
 void RunGuard::bind(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands({})) {

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -16,6 +17,10 @@ struct Outcome {
   ExitCode code = ExitCode::kDone;
   std::string sentence;  // of the error; empty without
 };
+
+// Runs `work`; where memory ends it (the guard's request, main memory, a GPU's), `rescue` runs
+// before the error goes on.
+void with_rescue(const std::function<void()>& work, const std::function<void()>& rescue);
 
 // The memory guard of a whole run of the program: every sub-command has its options, and it starts
 // when they are parsed.

@@ -1,16 +1,15 @@
-#include <c10/util/Exception.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <exception>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "app.h"
+#include "guard.h"
 #include "model_options.h"
 #include "plan.h"
 #include "progress.h"
@@ -79,9 +78,6 @@ class TrainCommand {
   void preview();
   void load();
   void note_tensors() const;
-  // A step of the run; where memory ends it, with rescue().
-  // What was done before is saved where memory ends during `run`.
-  void rescued(TrainReport& report, const std::function<void()>& run);
   void rescue(TrainReport& report);
   [[nodiscard]] double learning_rate() const;
   [[nodiscard]] ExportOptions export_options() const {
@@ -364,35 +360,23 @@ void TrainCommand::rescue(TrainReport& report) {
   }
 }
 
-void TrainCommand::rescued(TrainReport& report, const std::function<void()>& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    if (error.code() == ExitCode::kGuardStopped) rescue(report);
-    throw;
-  } catch (const std::bad_alloc&) {
-    rescue(report);
-    throw;
-  } catch (const c10::OutOfMemoryError&) {
-    rescue(report);
-    throw;
-  }
-}
-
 void TrainCommand::train() {
   const std::int64_t steps = options_.settings.schedule.steps;
   TrainReport report({options_.log, options_.tensorboard}, trainer_->progress().steps_done, steps);
   const auto due = [&](std::int64_t every, std::int64_t step) {
     return every > 0 && (step % every == 0 || step == steps);
   };
+  const auto save_what_is_whole = [&] { rescue(report); };
   while (trainer_->progress().steps_done < steps && !stopped_early()) {
     const std::int64_t step = trainer_->progress().steps_done + 1;
-    rescued(report, [&] { last_ = trainer_->step(stream_.batch(step)); });
+    with_rescue([&] { last_ = trainer_->step(stream_.batch(step)); }, save_what_is_whole);
     report.step(last_, backend_->memory_peak());
-    rescued(report, [&] {
-      if (due(options_.eval_every, step)) evaluate(report);
-      if (due(options_.sample_every, step)) sample(report);
-    });
+    with_rescue(
+        [&] {
+          if (due(options_.eval_every, step)) evaluate(report);
+          if (due(options_.sample_every, step)) sample(report);
+        },
+        save_what_is_whole);
     if (interrupted()) {
       save(report);
       fail_interrupted(

@@ -33,9 +33,9 @@ at::Tensor dequantize(const Nvfp4View& weight, RowRange rows, at::TensorOptions 
 std::vector<at::Tensor> dequantize(const std::vector<Nvfp4View>& weights,
                                    at::TensorOptions options);
 
-// Writes f32 [parts], contiguous, which add up to the sum of the squares of an f32 or bf16
-// gradient, contiguous.
 std::int64_t square_parts(at::Device device);
+// Writes f32 [square_parts()], contiguous, which add up to the sum of the squares of an f32 or bf16
+// gradient, contiguous.
 void sum_of_squares(const at::Tensor& gradient, at::Tensor& parts);
 
 // adam_cuda.cpp, or no_adam_cuda.cpp in a build without CUDA.

@@ -362,6 +362,20 @@ TEST_F(GenerateCommand, ASessionOfAnotherPromptIsReplacedWithAWarning) {
               HasSubstr("1 of its 6 tokens begin this prompt; it is replaced"));
 }
 
+TEST_F(GenerateCommand, ADamagedSessionIsNamedBesideTheModel) {
+  const auto model = make({});
+  const auto session = folder() + "/talk";
+  const Words run{"--ids", "72,105,44,45,46,47", "--max-tokens", "4", "--session", session};
+  ASSERT_EQ(generate(model, run).exit_code, 0);
+  auto bytes = read_text_file(session);
+  // Values of the last layer: NaN.
+  std::fill(bytes.end() - 4000, bytes.end(), '\xFF');
+  write_text_file(session, bytes);
+  const auto done = generate(model, run);
+  EXPECT_EQ(done.exit_code, 3);
+  EXPECT_THAT(done.err, HasSubstr("or " + session + ", of which 5 tokens were taken, is damaged"));
+}
+
 TEST_F(GenerateCommand, AnInterruptSavesTheSession) {
   TinyModel tiny;
   tiny.script = {{{'#', 'a'}, {'a', 'b'}, {'b', 'a'}}};
