@@ -10,6 +10,7 @@
 #   scripts/guard_reaction.sh PROGRAM MODEL [--backend cpu|cuda] [--source CHECKPOINT] [--breaches N]
 #                             [--poll SECONDS]
 #
+# One with exit code 5 was at its plan when the breach came, and found that it would not fit.
 # CHECKPOINT: what convert reads (default: MODEL, of which it only copies packed weights).
 set -euo pipefail
 program=$(realpath "$1") model=$(realpath "$2")
@@ -31,7 +32,6 @@ trap 'rm -rf "$work"' EXIT
 cc -shared -fPIC -o "$work/take_memory.so" "$root/tools/take_memory.c"
 cat "$root"/doc/*.md >"$work/all.txt"
 head -c 6000 "$work/all.txt" >"$work/prompt.txt"
-head -c 12000 "$work/all.txt" >"$work/text.txt"
 
 # field NAME: of the last report, empty where it has none; "peak": the most that the run took of the
 # memory that --guard-limit-gb limits.
@@ -66,8 +66,12 @@ measure() {
   run "$@" || { cat "$work/stderr" >&2 && exit 1; }
   local peak seconds limit code after
   peak=$(field peak) seconds=$(field seconds)
-  limit=$(python3 -c "print(($peak + 50e6) / 1e9)")
+  # What is held shortly, the watch may have missed: the plan has it.
+  limit=$("$program" "$@" --dry-run --json | python3 -c "
+import json, sys
+print((1.05 * max($peak, json.load(sys.stdin)['process_peak_bytes']) + 50e6) / 1e9)")
   export QF_TAKE_BYTES=800000000 QF_TAKE_FROM=$backend
+  if [[ $backend == cuda ]]; then QF_TAKE_BYTES=3000000000; fi
   for ((i = 1; i <= breaches; ++i)); do
     after=$(python3 -c "print($seconds * (0.1 + 0.75 * $i / $breaches))")
     code=0
@@ -77,13 +81,18 @@ measure() {
   done
 }
 
+# Long enough that most of a run is not its start.
+tokens=150 characters=12000 steps=3 reps=3
+if [[ $backend == cuda ]]; then tokens=3000 characters=60000 steps=40 reps=40; fi
+head -c "$characters" "$work/all.txt" >"$work/text.txt"
 with_model=(--model "$model" --backend "$backend")
 echo "command exit_code phase requested seen done"
-measure generate "${with_model[@]}" --prompt-file "$work/prompt.txt" --max-tokens 150 --ignore-eos
+measure generate "${with_model[@]}" --prompt-file "$work/prompt.txt" --max-tokens "$tokens" \
+  --ignore-eos
 measure perplexity "${with_model[@]}" --file "$work/text.txt" --context 1024
-measure train "${with_model[@]}" --data "$root/configs/whoami.tsv" --out "$work/out" --steps 3 \
+measure train "${with_model[@]}" --data "$root/configs/whoami.tsv" --out "$work/out" --steps "$steps" \
   --batch 8
-measure bench "${with_model[@]}" --pp 512 --tg 64 --reps 3
+measure bench "${with_model[@]}" --pp 512 --tg 64 --reps "$reps"
 backend=cpu # whatever computes, convert does not
 measure convert "$source" "$work/out"
 python3 - "$work/lines" <<'EOF'
@@ -93,8 +102,11 @@ for command in sorted({row[0] for row in rows}) + ["all"]:
     mine = [row for row in rows if command in (row[0], "all")]
     stopped = [row for row in mine if row[1] == "75"]
     seen = [row for row in stopped if len(row) == 6 and row[4] != "-"]
+    plan = sum(row[1] == "5" for row in mine)
     line = (f"{command}: {len(mine)} runs, {len(seen)} stopped by the watch, "
-            f"{len(stopped) - len(seen)} refused by the caps before it looked")
+            f"{len(stopped) - len(seen)} refused by the caps before it looked, {plan} by the plan")
+    if len(stopped) + plan < len(mine):
+        line += f", {len(mine) - len(stopped) - plan} NOT STOPPED"
     for name, column in [("requested", 3), ("seen", 4), ("done", 5)]:
         values = [float(row[column]) for row in seen]
         if values:

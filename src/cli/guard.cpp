@@ -42,6 +42,9 @@ CLI::Option* add_seconds(CLI::App& command, const char* name, double& target, do
 // Whether a part of the run will compute on a GPU: by --backend, or one of ab-check's paths, which
 // begin with their backend.
 bool names_gpu(const CLI::App& command) {
+  // Without it convert computes nowhere.
+  const auto* const calibrate = command.get_option_no_throw("--calibrate");
+  if (calibrate != nullptr && calibrate->count() == 0) return false;
   for (const auto* const name : {"--backend", "--a", "--b"}) {
     const auto* const option = command.get_option_no_throw(name);
     if (option == nullptr) continue;

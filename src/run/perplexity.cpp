@@ -68,6 +68,7 @@ void score_window(std::span<const std::int64_t> window, Scorer& model, Scorer* t
   if (teacher != nullptr) teacher->run(window);
   const auto scored = static_cast<std::int64_t>(window.size()) - 1;
   for (std::int64_t row = 0; row < scored; row += kChunkRows) {
+    check_stop_request();
     const std::int64_t count = std::min(kChunkRows, scored - row);
     const auto model_RV = model.log_probabilities(row, count);
     for (std::int64_t i = 0; i < count; ++i) {
