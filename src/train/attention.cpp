@@ -121,15 +121,14 @@ AttentionInputs exact_backward(const at::Tensor& dout_NHE, const AttentionInputs
   return gradient;
 }
 
-// What libtorch's flash attention returns, so that its backward takes it; without dropout that
+// What libtorch's flash attention returns, so that its backward takes it, which without dropout
 // reads no random state.
 Attended prompt_attention(const at::Tensor& q_NHE, const at::Tensor& k_NKE, const at::Tensor& v_NKE,
                           const PackedRows& rows) {
-  const auto no_random_state = at::zeros({2}, q_NHE.options().dtype(at::kUInt64));
   Attended attended{
       .out_NHE = at::empty_like(q_NHE),
       .logsumexp = at::empty({q_NHE.size(1), q_NHE.size(0)}, q_NHE.options().dtype(at::kFloat)),
-      .random_state = no_random_state,
+      .random_state = at::empty({2}, q_NHE.options().dtype(at::kUInt64)),
       .unused = at::empty({}, q_NHE.options().dtype(at::kUInt64))};
   for (std::size_t i = 0; i + 1 < rows.starts.size(); ++i) {
     on_cuda::prompt_attention({q_NHE, k_NKE, v_NKE, attended.out_NHE, attended.logsumexp,

@@ -16,6 +16,27 @@ at::Tensor tapped(const Block& block, const char* module, const at::Tensor& outp
   return block.tap(fmt::format("model.layers.{}{}", block.index, module), output);
 }
 
+struct StreamNames {
+  const char* sum;
+  const char* norm;
+};
+
+// The norm of the stream x, after `added` (undefined: nothing) has joined it.
+StreamNorm norm_of(const Block& block, const at::Tensor& x, const at::Tensor& added, Norm which,
+                   const StreamNames& names) {
+  const auto& weight = block.weights[which];
+  const auto type = block.weights[Linear::kQ].scalar_type();
+  const double eps = block.config.rms_norm_eps;
+  if (!block.tap && x.is_cuda() && x.scalar_type() == at::kBFloat16 && type == at::kBFloat16 &&
+      on_cuda::has_stream_norm(weight.size(0))) {
+    return on_cuda::add_norm(x, added, weight, eps);
+  }
+  auto h = x.to(at::kFloat);
+  if (added.defined()) h = tapped(block, names.sum, h + added);
+  auto normed = rms_norm(h, weight, eps);
+  return {std::move(h), tapped(block, names.norm, normed.y).to(type), std::move(normed.rstd)};
+}
+
 struct HeadNames {
   const char* norm;
   const char* rope;
@@ -105,8 +126,6 @@ at::Tensor mlp_backward(const Block& block, const BlockActivations& a, const at:
 
 BlockActivations block_activations(const Block& block, const at::Tensor& x_ND) {
   const BlockWeights& w = block.weights;
-  const auto type = w[Linear::kQ].scalar_type();
-  const double eps = block.config.rms_norm_eps;
   const std::int64_t rows = x_ND.size(0);
   const auto linear = [&](const char* module, const at::Tensor& x, Linear which) {
     return tapped(block, module, product(x, w[which].t()));
@@ -116,10 +135,8 @@ BlockActivations block_activations(const Block& block, const at::Tensor& x_ND) {
   };
 
   BlockActivations a;
-  a.x = x_ND.to(at::kFloat);
-  auto normed = rms_norm(a.x, w[Norm::kInput], eps);
-  a.normed = tapped(block, ".input_layernorm", normed.y).to(type);
-  a.rstd = std::move(normed.rstd);
+  const auto x = norm_of(block, x_ND, {}, Norm::kInput, {"", ".input_layernorm"});
+  std::tie(a.x, a.normed, a.rstd) = std::tie(x.h, x.y, x.rstd);
   const auto query =
       heads(linear(".self_attn.q_proj", a.normed, Linear::kQ), block.config.num_attention_heads);
   const auto key =
@@ -135,12 +152,10 @@ BlockActivations block_activations(const Block& block, const at::Tensor& x_ND) {
   a.logsumexp = std::move(attended.logsumexp);
   a.random_state = std::move(attended.random_state);
   a.unused = std::move(attended.unused);
-  a.h = tapped(block, ".self_attn_residual",
-               a.x + linear(".self_attn.o_proj", a.attended, Linear::kO));
-
-  auto normed_h = rms_norm(a.h, w[Norm::kPostAttention], eps);
-  a.normed_h = tapped(block, ".post_attention_layernorm", normed_h.y).to(type);
-  a.h_rstd = std::move(normed_h.rstd);
+  const auto projected = linear(".self_attn.o_proj", a.attended, Linear::kO);
+  const auto h = norm_of(block, a.x, projected, Norm::kPostAttention,
+                         {".self_attn_residual", ".post_attention_layernorm"});
+  std::tie(a.h, a.normed_h, a.h_rstd) = std::tie(h.h, h.y, h.rstd);
   a.gate = linear(".mlp.gate_proj", a.normed_h, Linear::kGate);
   a.up = linear(".mlp.up_proj", a.normed_h, Linear::kUp);
   a.hidden = tapped(block, ".mlp.swiglu", swiglu(a.gate, a.up));
@@ -150,7 +165,9 @@ BlockActivations block_activations(const Block& block, const at::Tensor& x_ND) {
 at::Tensor block_output(const Block& block, const BlockActivations& activations) {
   const auto& down = block.weights[Linear::kDown];
   const auto mlp = tapped(block, ".mlp.down_proj", product(activations.hidden, down.t()));
-  return tapped(block, "", (activations.h + mlp).to(down.scalar_type()));
+  auto out = at::empty(mlp.sizes(), down.options());
+  at::add_out(out, activations.h, mlp);  // in f32, then rounded
+  return tapped(block, "", out);
 }
 
 at::Tensor block_backward(const Block& block, const BlockActivations& a, const at::Tensor& dy_ND,
@@ -158,18 +175,16 @@ at::Tensor block_backward(const Block& block, const BlockActivations& a, const a
   const BlockWeights& w = block.weights;
   const auto type = w[Linear::kQ].scalar_type();
   const auto dnormed_h = mlp_backward(block, a, dy_ND.to(type), sink);
-  const auto mlp_norm = rms_norm_backward(dnormed_h, a.h, a.h_rstd, w[Norm::kPostAttention]);
-  const auto dh = dy_ND + mlp_norm.x;
-  sink.norm(Norm::kPostAttention, mlp_norm.weight);
+  const auto dh =
+      norm_backward(dnormed_h, {a.h, a.normed_h, a.h_rstd}, w[Norm::kPostAttention], dy_ND);
+  sink.norm(Norm::kPostAttention, dh.weight);
 
-  const auto dh_typed = dh.to(type);
-  const auto dattended = product(dh_typed, w[Linear::kO]);
-  sink.linear(Linear::kO, dh_typed, a.attended);
+  const auto dattended = product(dh.narrow, w[Linear::kO]);
+  sink.linear(Linear::kO, dh.narrow, a.attended);
   const auto dnormed = attention_input_backward(block, a, dattended, sink);
-  const auto input_norm = rms_norm_backward(dnormed, a.x, a.rstd, w[Norm::kInput]);
-  const auto dx = dh + input_norm.x;
-  sink.norm(Norm::kInput, input_norm.weight);
-  return dx;
+  const auto dx = norm_backward(dnormed, {a.x, a.normed, a.rstd}, w[Norm::kInput], dh.x);
+  sink.norm(Norm::kInput, dx.weight);
+  return dx.x;
 }
 
 }  // namespace qf

@@ -40,6 +40,16 @@ cuda::LogitChunk chunk_of(const Logits& logits) {
   return {values.const_data_ptr<float>(), values.size(0), values.size(1), logits.first};
 }
 
+// run(pointer to the values), f32 or bf16.
+template <class Run>
+void with_stream(const at::Tensor& h, const Run& run) {
+  if (h.scalar_type() == at::kFloat) {
+    run(h.const_data_ptr<float>());
+  } else {
+    run(values(h));
+  }
+}
+
 // run(pointer to the gradient of the logits), f32 or bf16.
 template <class Run>
 void with_gradient(const at::Tensor& out, const Run& run) {
@@ -95,6 +105,42 @@ SwigluGradient swiglu_backward(const at::Tensor& dhidden, const at::Tensor& gate
                                              gate.numel(), values_out(gradient.gate),
                                              values_out(gradient.up), current_stream()),
         "gradient of SwiGLU");
+  return gradient;
+}
+
+bool has_stream_norm(std::int64_t width) { return width % 4 == 0 && width <= cuda::kMostNormCols; }
+
+StreamNorm add_norm(const at::Tensor& x, const at::Tensor& added, const at::Tensor& weight,
+                    double eps) {
+  const auto floats = x.options().dtype(at::kFloat);
+  StreamNorm norm{added.defined() ? at::empty(x.sizes(), floats) : x, at::empty_like(x),
+                  at::empty({x.size(0)}, floats)};
+  const cuda::AddedNorm<__nv_bfloat16, __nv_bfloat16> operands{
+      values(x),
+      added.defined() ? values(added) : nullptr,
+      weight.const_data_ptr<float>(),
+      static_cast<float>(eps),
+      added.defined() ? norm.h.mutable_data_ptr<float>() : nullptr,
+      values_out(norm.y),
+      norm.rstd.mutable_data_ptr<float>()};
+  check(cuda::add_norm(operands, {x.size(0), x.size(1)}, current_stream()), "norm");
+  return norm;
+}
+
+StreamGradient norm_backward(const at::Tensor& dy, const StreamNorm& norm, const at::Tensor& weight,
+                             const at::Tensor& dresidual) {
+  auto parts = at::empty({cuda::kNormParts, dy.size(1)}, dy.options());
+  StreamGradient gradient{at::empty_like(dy), at::empty_like(norm.y), {}};
+  with_stream(norm.h, [&]<class In>(const In* h) {
+    const cuda::NormGradient<In, __nv_bfloat16> operands{
+        dy.const_data_ptr<float>(),        h,
+        norm.rstd.const_data_ptr<float>(), weight.const_data_ptr<float>(),
+        dresidual.const_data_ptr<float>(), gradient.x.mutable_data_ptr<float>(),
+        values_out(gradient.narrow),       parts.mutable_data_ptr<float>()};
+    check(cuda::norm_backward(operands, {dy.size(0), dy.size(1)}, current_stream()),
+          "gradient of a norm");
+  });
+  gradient.weight = parts.sum(0);
   return gradient;
 }
 

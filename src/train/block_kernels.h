@@ -27,6 +27,13 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 SwigluGradient swiglu_backward(const at::Tensor& dhidden, const at::Tensor& gate,
                                const at::Tensor& up);
 
+bool has_stream_norm(std::int64_t width);
+// `added`: undefined, or of x's type.
+StreamNorm add_norm(const at::Tensor& x, const at::Tensor& added, const at::Tensor& weight,
+                    double eps);
+StreamGradient norm_backward(const at::Tensor& dy, const StreamNorm& norm, const at::Tensor& weight,
+                             const at::Tensor& dresidual);
+
 bool has_rotation(std::int64_t head_dim);
 Rotated rotate_heads(const at::Tensor& x_NHE, const at::Tensor& weight, double eps,
                      const PackedRows& rows);

@@ -15,6 +15,12 @@ at::Tensor swiglu(const at::Tensor&, const at::Tensor&) { refuse(); }
 SwigluGradient swiglu_backward(const at::Tensor&, const at::Tensor&, const at::Tensor&) {
   refuse();
 }
+bool has_stream_norm(std::int64_t) { refuse(); }
+StreamNorm add_norm(const at::Tensor&, const at::Tensor&, const at::Tensor&, double) { refuse(); }
+StreamGradient norm_backward(const at::Tensor&, const StreamNorm&, const at::Tensor&,
+                             const at::Tensor&) {
+  refuse();
+}
 bool has_rotation(std::int64_t) { refuse(); }
 Rotated rotate_heads(const at::Tensor&, const at::Tensor&, double, const PackedRows&) { refuse(); }
 RotationGradient rotate_heads_backward(const at::Tensor&, const Rotated&, const at::Tensor&,

@@ -124,4 +124,16 @@ NormGradient rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const 
   return {dx, partial.sum(0)};
 }
 
+StreamGradient norm_backward(const at::Tensor& dy, const StreamNorm& norm, const at::Tensor& weight,
+                             const at::Tensor& dresidual) {
+  const auto type = norm.y.scalar_type();
+  if (bf16_on_cuda(norm.y) && on_cuda::has_stream_norm(weight.size(0))) {
+    return on_cuda::norm_backward(dy, norm, weight, dresidual);
+  }
+  auto back = rms_norm_backward(dy, norm.h.to(at::kFloat), norm.rstd, weight);
+  auto dx = dresidual + back.x;
+  auto narrow = dx.to(type);
+  return {std::move(dx), std::move(narrow), std::move(back.weight)};
+}
+
 }  // namespace qf

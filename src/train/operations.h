@@ -31,6 +31,22 @@ struct NormGradient {
 [[nodiscard]] NormGradient rms_norm_backward(const at::Tensor& dy, const at::Tensor& x,
                                              const at::Tensor& rstd, const at::Tensor& weight);
 
+// A norm of the residual stream and the addition before it.
+struct StreamNorm {
+  at::Tensor h;     // the sum, f32; x itself where nothing is added and its type will do
+  at::Tensor y;     // in the compute type
+  at::Tensor rstd;  // f32, of each row
+};
+struct StreamGradient {
+  at::Tensor x;       // f32: the stream's gradient before the norm
+  at::Tensor narrow;  // the same in the compute type
+  at::Tensor weight;
+};
+// The gradient through a StreamNorm of x and `added`: `dresidual`, that of h beside the norm's, and
+// the norm's own from dy, f32.
+[[nodiscard]] StreamGradient norm_backward(const at::Tensor& dy, const StreamNorm& norm,
+                                           const at::Tensor& weight, const at::Tensor& dresidual);
+
 // silu(gate) * up, in their type; computed in f32.
 [[nodiscard]] at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 struct SwigluGradient {

@@ -1,6 +1,8 @@
 // The small CUDA operations against double, on fresh random data. Needs a GPU (label gpu).
 #include <cmath>
 #include <limits>
+#include <string>
+#include <type_traits>
 
 #include "cuda_support.h"
 #include "qwen3fp4/kernels/cuda/operations.h"
@@ -205,6 +207,111 @@ TEST(CudaOperations, RotatedHeadsAndTheirDerivatives) {
             cudaErrorInvalidValue);
 }
 
+// A norm of the stream, in double: h = x + added, y, and the derivatives of sum(y dy) + sum(h r).
+struct StreamNorms {
+  std::vector<double> h, y, dx, dweight;
+};
+struct StreamInputs {
+  std::vector<float> x, added, weight, dy, residual;
+};
+StreamNorms stream_norms(const Shape& s, const StreamInputs& in, double eps) {
+  const auto width = static_cast<std::size_t>(s.cols);
+  StreamNorms out{{}, {}, {}, std::vector<double>(width)};
+  for (std::size_t at = 0; at < in.x.size(); at += width) {
+    double squares = 0;
+    for (std::size_t i = at; i < at + width; ++i) {
+      out.h.push_back(in.added.empty() ? in.x[i] : in.x[i] + in.added[i]);
+      squares += out.h[i] * out.h[i];
+    }
+    const double rstd = 1 / std::sqrt(squares / static_cast<double>(width) + eps);
+    double mean = 0;
+    for (std::size_t e = 0; e < width; ++e) {
+      const double n = out.h[at + e] * rstd;
+      out.y.push_back(n * in.weight[e]);
+      out.dweight[e] += in.dy[at + e] * n;
+      mean += in.dy[at + e] * in.weight[e] * n / static_cast<double>(width);
+    }
+    for (std::size_t e = 0; e < width; ++e) {
+      const double n = out.h[at + e] * rstd;
+      out.dx.push_back(in.residual[at + e] + rstd * (in.dy[at + e] * in.weight[e] - n * mean));
+    }
+  }
+  return out;
+}
+
+// Sums of `cols` terms in fp32, then, of what is narrow, a rounding to bf16.
+void check_stream_norm(const Shape& shape, bool adds) {
+  constexpr double kEps = 1e-6;
+  constexpr double kRoundoff = 0x1p-8;
+  const std::int64_t count = shape.rows * shape.cols;
+  const auto x = narrowed<Bf16Type>(random_floats(count));
+  const auto added = narrowed<Bf16Type>(random_floats(count));
+  StreamInputs in{widened<Bf16Type>(x),
+                  {},
+                  random_floats(shape.cols),
+                  random_floats(count),
+                  random_floats(count)};
+  if (adds) in.added = widened<Bf16Type>(added);
+  const StreamNorms expected = stream_norms(shape, in, kEps);
+  const DeviceArray<Bits16> device_x(x), device_added(added), y(poison_bits(count)),
+      narrow(poison_bits(count));
+  const DeviceArray<float> weight(in.weight), dy(in.dy), residual(in.residual), h(poison(count)),
+      rstd(poison(shape.rows)), dx(poison(count)), parts(poison(cuda::kNormParts * shape.cols));
+  const auto* const bf16_x = device_values<Bf16Type>(device_x);
+  const cuda::AddedNorm<__nv_bfloat16, __nv_bfloat16> norm{
+      bf16_x,       adds ? device_values<Bf16Type>(device_added) : nullptr,
+      weight.get(), static_cast<float>(kEps),
+      h.get(),      device_values<Bf16Type>(y),
+      rstd.get()};
+  ASSERT_EQ(cuda::add_norm(norm, {shape.rows, shape.cols}, nullptr), cudaSuccess);
+  const auto back = [&](const auto* stream) {
+    using In = std::remove_const_t<std::remove_pointer_t<decltype(stream)>>;
+    const cuda::NormGradient<In, __nv_bfloat16> gradient{dy.get(),
+                                                         stream,
+                                                         rstd.get(),
+                                                         weight.get(),
+                                                         residual.get(),
+                                                         dx.get(),
+                                                         device_values<Bf16Type>(narrow),
+                                                         parts.get()};
+    return cuda::norm_backward(gradient, {shape.rows, shape.cols}, nullptr);
+  };
+  ASSERT_EQ(adds ? back(static_cast<const float*>(h.get())) : back(bf16_x), cudaSuccess);
+  const auto got_h = h.host();
+  const auto got_y = widened<Bf16Type>(y.host());
+  const auto got_dx = dx.host();
+  const auto got_narrow = widened<Bf16Type>(narrow.host());
+  for (std::size_t i = 0; i < expected.y.size(); ++i) {
+    ASSERT_EQ(got_h[i], adds ? static_cast<float>(expected.h[i]) : -12345.0F);
+    ASSERT_NEAR(got_y[i], expected.y[i], kRoundoff * std::abs(expected.y[i]) + 1e-5);
+    ASSERT_NEAR(got_dx[i], expected.dx[i], 1e-5 * (1 + std::abs(expected.dx[i])));
+    ASSERT_EQ(got_narrow[i], float_of_bf16(bf16_of_float(got_dx[i])));
+  }
+  std::vector<double> dweight(static_cast<std::size_t>(shape.cols));
+  const auto of_parts = parts.host();
+  for (std::size_t i = 0; i < of_parts.size(); ++i) dweight[i % dweight.size()] += of_parts[i];
+  for (std::size_t e = 0; e < dweight.size(); ++e) {
+    ASSERT_NEAR(dweight[e], expected.dweight[e], 1e-5 * static_cast<double>(shape.rows) + 1e-4);
+  }
+}
+
+TEST(CudaOperations, StreamNormAndItsDerivatives) {
+  for (const Shape& shape :
+       {Shape{1, 4}, Shape{3, 100}, Shape{37, 576}, Shape{600, 2560}, Shape{5, 8192}}) {
+    for (const bool adds : {false, true}) {
+      SCOPED_TRACE(std::to_string(shape.rows) + " x " + std::to_string(shape.cols));
+      check_stream_norm(shape, adds);
+    }
+  }
+  const cuda::AddedNorm<float, __nv_bfloat16> none{};
+  EXPECT_EQ(cuda::add_norm(none, {1, 6}, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(cuda::add_norm(none, {1, cuda::kMostNormCols + 4}, nullptr), cudaErrorInvalidValue);
+  const cuda::NormGradient<float, __nv_bfloat16> no_gradient{};
+  EXPECT_EQ(cuda::norm_backward(no_gradient, {0, 4}, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(cuda::norm_backward(no_gradient, {1, cuda::kMostNormCols + 4}, nullptr),
+            cudaErrorInvalidValue);
+}
+
 // With 16-bit operands and results: the f32 kernel's values on the same operands, rounded.
 template <class Type>
 class NarrowOperations : public ::testing::Test {
@@ -273,6 +380,19 @@ TEST(CudaOperations, Speed) {
   std::printf("| 2048 tokens | bytes | median | rate |\n|---|---|---|---|\n");
   report("rms_norm, f32 to fp16", 6.0 * kTokens * 2560, [&] {
     (void)cuda::rms_norm(x.get(), weight.get(), 1e-6F, {kTokens, 2560}, out, nullptr);
+  });
+  const auto* const bf16 = reinterpret_cast<const __nv_bfloat16*>(out);
+  const DeviceArray<float> rstd(poison(kTokens)), h(poison(kTokens * 2560)),
+      parts(poison(cuda::kNormParts * 2560));
+  auto* const narrow = reinterpret_cast<__nv_bfloat16*>(out);
+  report("add_norm, bf16 and bf16 to f32 and bf16", 10.0 * kTokens * 2560, [&] {
+    (void)cuda::add_norm<__nv_bfloat16, __nv_bfloat16>(
+        {bf16, bf16, weight.get(), 1e-6F, h.get(), narrow, rstd.get()}, {kTokens, 2560}, nullptr);
+  });
+  report("norm_backward, f32", 18.0 * kTokens * 2560, [&] {
+    (void)cuda::norm_backward<float, __nv_bfloat16>(
+        {h.get(), h.get(), rstd.get(), weight.get(), h.get(), h.get(), narrow, parts.get()},
+        {kTokens, 2560}, nullptr);
   });
   report("rms_norm of heads", 4.0 * kTokens * 4096, [&] {
     (void)cuda::rms_norm(wide, weight.get(), 1e-6F, {kTokens * 32, 128}, out, nullptr);

@@ -48,7 +48,7 @@ struct Block {
 
 // What block_backward() needs of the forward: [N, D] and so on, of one block.
 struct BlockActivations {
-  at::Tensor x;  // f32: the input
+  at::Tensor x;  // the input: f32, or its own type where the norm's kernel takes that
   at::Tensor normed, rstd;
   at::Tensor query, query_rstd, key, key_rstd;  // [N, H or K, E] before their norms
   at::Tensor q, k, v;                           // compute type, as attention reads them

@@ -52,6 +52,75 @@ __global__ void rms_norm_kernel(const In* x, const float* weight, float eps, std
   }
 }
 
+__device__ float4 sum_of(const float4& a, const float4& b) {
+  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+template <class In, class T>
+__global__ void add_norm_kernel(AddedNorm<In, T> norm, int cols) {
+  const std::int64_t row = std::int64_t{blockIdx.x} * cols;
+  // A thread reads again what it has written itself.
+  float squares = 0;
+  for (int c = 4 * static_cast<int>(threadIdx.x); c < cols; c += 4 * kThreads) {
+    float4 h = load4(norm.x + row + c);
+    if (norm.added != nullptr) {
+      h = sum_of(h, load4(norm.added + row + c));
+      store4(norm.h + row + c, h);
+    }
+    squares = squared(h, squares);
+  }
+  const float factor = 1.0F / sqrtf(block_sum(squares) / static_cast<float>(cols) + norm.eps);
+  if (threadIdx.x == 0) norm.rstd[blockIdx.x] = factor;
+  for (int c = 4 * static_cast<int>(threadIdx.x); c < cols; c += 4 * kThreads) {
+    const float4 h = norm.added != nullptr ? load4(norm.h + row + c) : load4(norm.x + row + c);
+    store4(norm.y + row + c, scaled(h, factor, load4(norm.weight + c)));
+  }
+}
+
+__device__ float4 product_of(const float4& a, const float4& b) {
+  return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
+}
+
+// With n = h rstd and g = dy weight: dx = residual + rstd (g - n mean(g n)), dweight = sum dy n.
+// Rows of a block add up its part of dweight in shared memory, a column always in the same thread.
+template <class In, class T>
+__global__ void norm_backward_kernel(NormGradient<In, T> gradient, std::int64_t rows, int cols) {
+  extern __shared__ float4 dweight[];
+  const int first = static_cast<int>(threadIdx.x);
+  const int quads = cols / 4;
+  for (int i = first; i < quads; i += kThreads) dweight[i] = make_float4(0, 0, 0, 0);
+  for (std::int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const std::int64_t at = row * cols;
+    const float rstd = gradient.rstd[row];
+    float products = 0;
+    for (int i = first; i < quads; i += kThreads) {
+      const float4 h = load4(gradient.h + at + 4 * i);
+      const float4 dy = load4(gradient.dy + at + 4 * i);
+      const float4 dyn = scaled(product_of(dy, h), rstd, make_float4(1, 1, 1, 1));
+      dweight[i] = sum_of(dweight[i], dyn);
+      const float4 gn = product_of(dyn, load4(gradient.weight + 4 * i));
+      products += gn.x + gn.y + gn.z + gn.w;
+    }
+    const float mean = block_sum(products) / static_cast<float>(cols);
+    for (int i = first; i < quads; i += kThreads) {
+      const float4 h = load4(gradient.h + at + 4 * i);
+      const float4 g = product_of(load4(gradient.dy + at + 4 * i), load4(gradient.weight + 4 * i));
+      const float4 residual = load4(gradient.residual + at + 4 * i);
+      const auto dx = [&](float g_i, float h_i, float residual_i) {
+        return fmaf(rstd, fmaf(-h_i * rstd, mean, g_i), residual_i);
+      };
+      const float4 out = make_float4(dx(g.x, h.x, residual.x), dx(g.y, h.y, residual.y),
+                                     dx(g.z, h.z, residual.z), dx(g.w, h.w, residual.w));
+      store4(gradient.dx + at + 4 * i, out);
+      store4(gradient.narrow + at + 4 * i, out);
+    }
+    __syncthreads();  // block_sum()'s memory is used again
+  }
+  float4* const parts =
+      reinterpret_cast<float4*>(gradient.dweight_parts) + std::int64_t{blockIdx.x} * quads;
+  for (int i = first; i < quads; i += kThreads) parts[i] = dweight[i];
+}
+
 // Heads: kHeads rows of up to 128 columns a warp, all read before the first is written.
 constexpr int kHeads = 4;
 template <class In, class Out>
@@ -378,6 +447,36 @@ cudaError_t rms_norm(const In* x, const float* weight, float eps, const NormShap
   return cudaGetLastError();
 }
 
+template <class In, class T>
+cudaError_t add_norm(const AddedNorm<In, T>& norm, const NormShape& shape, cudaStream_t stream) {
+  const auto [rows, cols] = shape;
+  if (rows <= 0 || rows > INT_MAX || cols <= 0 || cols % 4 != 0 || cols > kMostNormCols ||
+      misaligned(norm.x) || misaligned(norm.added) || misaligned(norm.weight) ||
+      misaligned(norm.y) || (norm.added != nullptr && (norm.h == nullptr || misaligned(norm.h)))) {
+    return cudaErrorInvalidValue;
+  }
+  add_norm_kernel<<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(norm,
+                                                                        static_cast<int>(cols));
+  return cudaGetLastError();
+}
+
+template <class In, class T>
+cudaError_t norm_backward(const NormGradient<In, T>& gradient, const NormShape& shape,
+                          cudaStream_t stream) {
+  const auto [rows, cols] = shape;
+  if (rows <= 0 || cols <= 0 || cols % 4 != 0 || cols > kMostNormCols || misaligned(gradient.dy) ||
+      misaligned(gradient.h) || misaligned(gradient.weight) || misaligned(gradient.residual) ||
+      misaligned(gradient.dx) || misaligned(gradient.narrow) ||
+      misaligned(gradient.dweight_parts)) {
+    return cudaErrorInvalidValue;
+  }
+  // What every block may have without asking for more.
+  static_assert(kMostNormCols * sizeof(float) <= 48 * 1024 - 64);
+  norm_backward_kernel<<<kNormParts, kThreads, static_cast<std::size_t>(cols) * sizeof(float),
+                         stream>>>(gradient, rows, static_cast<int>(cols));
+  return cudaGetLastError();
+}
+
 template <class T>
 cudaError_t apply_rope(const T* x, const float* cos, const float* sin, const RopeShape& shape, T* y,
                        cudaStream_t stream) {
@@ -473,11 +572,19 @@ QF_INSTANTIATE_NORM(__nv_bfloat16, __nv_bfloat16);
 QF_INSTANTIATE(float);
 QF_INSTANTIATE(__half);
 QF_INSTANTIATE(__nv_bfloat16);
+#define QF_INSTANTIATE_TRAINING_NORM(In)                                                       \
+  template cudaError_t add_norm(const AddedNorm<In, __nv_bfloat16>&, const NormShape&,         \
+                                cudaStream_t);                                                 \
+  template cudaError_t norm_backward(const NormGradient<In, __nv_bfloat16>&, const NormShape&, \
+                                     cudaStream_t)
+QF_INSTANTIATE_TRAINING_NORM(float);
+QF_INSTANTIATE_TRAINING_NORM(__nv_bfloat16);
 template cudaError_t rotate_heads(const __nv_bfloat16*, const RotationTables&, float,
                                   const RopeShape&, __nv_bfloat16*, float*, cudaStream_t);
 template cudaError_t rotate_heads_backward(const RotationGradient<__nv_bfloat16>&,
                                            const RotationTables&, const RopeShape&, cudaStream_t);
 #undef QF_INSTANTIATE_NORM
+#undef QF_INSTANTIATE_TRAINING_NORM
 #undef QF_INSTANTIATE
 
 }  // namespace qf::cuda

@@ -23,6 +23,42 @@ template <class In, class T>
 [[nodiscard]] cudaError_t rms_norm(const In* x, const float* weight, float eps,
                                    const NormShape& shape, T* y, cudaStream_t stream);
 
+// A training step's norms of the residual stream, with what they need of the additions before them:
+// cols a multiple of 4 up to kMostNormCols; In is float or T, T is __nv_bfloat16; pointers aligned
+// to 16 bytes.
+inline constexpr std::int64_t kMostNormCols = 8192;
+// h = x + added; y = h * rstd * weight; rstd[r] = 1 / sqrt(mean_c(h^2) + eps).
+template <class In, class T>
+struct AddedNorm {
+  const In* x;
+  const T* added;  // or nullptr: h is x
+  const float* weight;
+  float eps;
+  float* h;  // not written without `added`
+  T* y;
+  float* rstd;  // [rows]
+};
+template <class In, class T>
+[[nodiscard]] cudaError_t add_norm(const AddedNorm<In, T>& norm, const NormShape& shape,
+                                   cudaStream_t stream);
+// From dy, that of y: dx = residual + the gradient of h, also rounded to `narrow`, and parts of the
+// weight's gradient [kNormParts, cols], which add up to it.
+inline constexpr int kNormParts = 264;
+template <class In, class T>
+struct NormGradient {
+  const float* dy;
+  const In* h;
+  const float* rstd;
+  const float* weight;
+  const float* residual;
+  float* dx;
+  T* narrow;
+  float* dweight_parts;
+};
+template <class In, class T>
+[[nodiscard]] cudaError_t norm_backward(const NormGradient<In, T>& gradient, const NormShape& shape,
+                                        cudaStream_t stream);
+
 struct RopeShape {
   std::int64_t tokens, heads, head_dim;  // head_dim even
 };
