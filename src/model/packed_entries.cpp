@@ -9,6 +9,7 @@
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/formats/checked_shape.h"
 #include "qwen3fp4/formats/json_text.h"
+#include "qwen3fp4/quant/parallel.h"
 
 namespace qf {
 namespace {
@@ -33,13 +34,21 @@ std::optional<at::ScalarType> scalar_type(DType type) {
 }
 
 // The payload goes straight into the tensor's storage.
+constexpr std::int64_t kReadAtOnce = std::int64_t{4} << 20;
+
 at::Tensor load(const DatReader& file, const TensorInfo& entry) {
   const auto type = scalar_type(entry.type);
   QF_CHECK(type.has_value(),
            "{}: entry '{}': expected u8, f8_e4m3, f4_e2m1x2, f16, bf16 or f32, found {}",
            file.source().name(), entry.name, dtype_name(entry.type));
   auto tensor = at::empty(entry.shape, *type);
-  file.read(entry, {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()});
+  // From the file cache one thread reads slower than a GPU takes it: its pages are new each time.
+  const std::span<std::byte> bytes(static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes());
+  parallel_chunks(std::ssize(bytes), kReadAtOnce, [&](std::int64_t begin, std::int64_t end) {
+    file.read(entry,
+              bytes.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+              begin);
+  });
   return tensor;
 }
 
