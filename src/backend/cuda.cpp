@@ -25,6 +25,7 @@
 #include "qwen3fp4/kernels/cuda/linear.h"
 #include "qwen3fp4/kernels/cuda/operations.h"
 #include "qwen3fp4/kernels/cuda/stream_layout.h"
+#include "qwen3fp4/kernels/fp4.h"
 
 // Shapes in this file: T new tokens, S cached tokens with the new ones, H query heads, K key/value
 // heads, E head_dim, I/O a linear's input and output features.
@@ -63,8 +64,17 @@ const float* floats(const at::Tensor& t) { return t.const_data_ptr<float>(); }
 float* floats_out(at::Tensor& t) { return t.mutable_data_ptr<float>(); }
 
 bool has_stream_layout(const WeightMatrix& weight) {
-  return weight.format() == WeightFormat::kNvfp4 && weight.scales().scalar_type() == at::kByte;
+  if (weight.format() == WeightFormat::kNvfp4) return weight.scales().scalar_type() == at::kByte;
+  if (weight.format() != WeightFormat::kNf4) return false;
+  // The decode kernel has a table of this code book only.
+  const auto levels = weight.code_book().cpu();
+  for (unsigned i = 0; i < 16; ++i) {
+    if (floats(levels)[i] != nf4_to_float(i)) return false;
+  }
+  return weight.nf4_view().block == kNf4Block && weight.in_features() % kNf4Block == 0;
 }
+bool is_nf4(const WeightMatrix& weight) { return weight.format() == WeightFormat::kNf4; }
+bool streams_nvfp4(const WeightMatrix& weight) { return weight.streamed() && !is_nf4(weight); }
 
 bool is_f32(const at::Tensor& t) { return t.scalar_type() == at::kFloat; }
 
@@ -96,6 +106,10 @@ cuda::StreamView stream_view(const WeightMatrix& weight, float global_scale) {
   return {weight.codes().const_data_ptr<std::uint8_t>(), global_scale, weight.out_features(),
           weight.in_features()};
 }
+cuda::StreamNf4View nf4_stream_view(const WeightMatrix& weight) {
+  return {weight.codes().const_data_ptr<std::uint8_t>(), floats(weight.code_book()),
+          weight.out_features(), weight.in_features()};
+}
 Nvfp4View nvfp4_rows(const WeightMatrix& weight, std::int64_t first, std::int64_t count) {
   Nvfp4View view = weight.nvfp4_view();
   view.codes += first * view.cols / 2;
@@ -122,9 +136,12 @@ at::Tensor dequantized_rows(const WeightMatrix& weight, std::int64_t first, std:
   }
   auto out = at::empty({count, inputs}, at::device(at::kCUDA).dtype(at::kFloat));
   cudaStream_t stream = current_stream();
-  if (weight.streamed()) {
+  if (streams_nvfp4(weight)) {
     check(cuda::dequantize_stream(stream_view(weight, weight.global_scale()), {first, count},
                                   floats_out(out), stream),
+          "dequantise");
+  } else if (weight.streamed()) {
+    check(cuda::dequantize_stream(nf4_stream_view(weight), {first, count}, floats_out(out), stream),
           "dequantise");
   } else if (weight.format() == WeightFormat::kNvfp4) {
     check(cuda::dequantize_nvfp4(nvfp4_rows(weight, first, count), floats_out(out), stream),
@@ -154,7 +171,10 @@ NarrowRows narrow_rows(const WeightMatrix& weight, const cuda::StreamRows& rows,
   cudaStream_t stream = current_stream();
   with_type(type, [&](auto* tag) {
     auto* const out = values_out(narrow.values, tag);
-    if (weight.format() == WeightFormat::kNvfp4) {
+    if (weight.streamed()) {
+      // NVFP4 in this layout is multiplied straight from its codes.
+      check(cuda::dequantize_stream(nf4_stream_view(weight), rows, out, stream), "dequantise");
+    } else if (weight.format() == WeightFormat::kNvfp4) {
       Nvfp4View view = nvfp4_rows(weight, rows.first, rows.count);
       narrow.factor = std::exchange(view.global_scale, 1.0F);
       check(cuda::dequantize_nvfp4(view, out, stream), "dequantise");
@@ -170,7 +190,7 @@ NarrowRows narrow_rows(const WeightMatrix& weight, const cuda::StreamRows& rows,
 std::int64_t tile_rows(const WeightMatrix& weight) {
   const std::int64_t inputs = weight.in_features();
   const std::int64_t most = std::max<std::int64_t>(1, kTileValues / inputs);
-  if (weight.format() != WeightFormat::kNf4) return std::min(most, weight.out_features());
+  if (weight.streamed() || !is_nf4(weight)) return std::min(most, weight.out_features());
   // block rows always begin with a block.
   const std::int64_t step = weight.nf4_view().block;
   return std::min(std::max<std::int64_t>(1, most / step) * step, weight.out_features());
@@ -296,6 +316,32 @@ std::string CudaBackend::description() const {
       info_.name, info_.major, info_.minor, products, cuda::kLinearMaxTokens);
 }
 
+// Rows of a weight in main memory into chunks on the device.
+void pack_rows(const WeightMatrix& weight, std::int64_t first, std::int64_t count,
+               std::uint8_t* chunks) {
+  const at::Device device(at::kCUDA, 0);
+  const std::int64_t inputs = weight.in_features();
+  const auto part = [&](const at::Tensor& t, std::int64_t per_row) {
+    return t.view({-1}).narrow(0, first * per_row, count * per_row).to(device);
+  };
+  const auto codes = part(weight.codes(), inputs / 2);
+  if (is_nf4(weight)) {
+    const auto absmax = part(weight.scales(), inputs / kNf4Block);
+    const Nf4View rows{
+        codes.const_data_ptr<std::uint8_t>(), floats(absmax), nullptr, kNf4Block, count, inputs};
+    check(cuda::pack_stream(rows, chunks, current_stream()), "rearrange weights");
+    return;
+  }
+  const auto scales = part(weight.scales(), inputs / kNvfp4Block);
+  const Nvfp4View rows{codes.const_data_ptr<std::uint8_t>(),
+                       scales.const_data_ptr<std::uint8_t>(),
+                       nullptr,
+                       weight.global_scale(),
+                       count,
+                       inputs};
+  check(cuda::pack_stream(rows, chunks, current_stream()), "rearrange weights");
+}
+
 // A weight on its way into the stream layout passes through the device a few rows at a time, so
 // that it is never there twice.
 WeightMatrix CudaBackend::place(WeightMatrix weight) const {
@@ -307,21 +353,13 @@ WeightMatrix CudaBackend::place(WeightMatrix weight) const {
   auto chunks =
       at::empty({cuda::stream_bytes(outputs, inputs)}, at::device(device()).dtype(at::kByte));
   for (std::int64_t first = 0; first < outputs; first += kRows) {
-    const std::int64_t count = std::min(kRows, outputs - first);
-    const auto codes = weight.codes().narrow(0, first, count).to(device());
-    const auto scales = weight.scales().narrow(0, first, count).to(device());
-    const Nvfp4View rows{codes.const_data_ptr<std::uint8_t>(),
-                         scales.const_data_ptr<std::uint8_t>(),
-                         nullptr,
-                         weight.global_scale(),
-                         count,
-                         inputs};
-    check(cuda::pack_stream(
-              rows, chunks.mutable_data_ptr<std::uint8_t>() + cuda::stream_bytes(first, inputs),
-              current_stream()),
-          "rearrange weights");
+    pack_rows(weight, first, std::min(kRows, outputs - first),
+              chunks.mutable_data_ptr<std::uint8_t>() + cuda::stream_bytes(first, inputs));
   }
-  return WeightMatrix::nvfp4_stream(chunks, weight.global_scale(), outputs, inputs);
+  if (!is_nf4(weight)) {
+    return WeightMatrix::nvfp4_stream(chunks, weight.global_scale(), outputs, inputs);
+  }
+  return WeightMatrix::nf4_stream(chunks, weight.code_book().to(device()), outputs, inputs);
 }
 
 at::Tensor CudaBackend::embed(const at::Tensor& ids_T, const WeightMatrix& weight) const {
@@ -330,8 +368,8 @@ at::Tensor CudaBackend::embed(const at::Tensor& ids_T, const WeightMatrix& weigh
     return weight.dense_values().index_select(0, ids).to(at::kFloat);
   }
   const auto* const rows = ids_T.const_data_ptr<std::int64_t>();
-  const bool any_row = weight.format() == WeightFormat::kNvfp4 ||
-                       weight.in_features() % weight.nf4_view().block == 0;
+  const bool any_row =
+      weight.streamed() || !is_nf4(weight) || weight.in_features() % weight.nf4_view().block == 0;
   if (!any_row) {
     fail(ExitCode::kUnreadable,
          "embedding: expected rows of whole NF4 blocks on a GPU, found rows of {} in blocks of {}",
@@ -345,15 +383,17 @@ at::Tensor CudaBackend::embed(const at::Tensor& ids_T, const WeightMatrix& weigh
 
 // A few tokens times a packed weight, straight from its codes; undefined where no kernel fits.
 at::Tensor few_tokens_product(const at::Tensor& x_TI, const WeightMatrix& weight) {
-  const bool nf4 = weight.format() == WeightFormat::kNf4;
-  if (nf4 && (weight.in_features() % 8 != 0 || weight.nf4_view().block % 8 != 0)) return {};
+  const bool nf4_rows = is_nf4(weight) && !weight.streamed();
+  if (nf4_rows && (weight.in_features() % 8 != 0 || weight.nf4_view().block % 8 != 0)) return {};
   auto y_TO = at::empty({x_TI.size(0), weight.out_features()}, x_TI.options());
   const cuda::LinearOperands operands{floats(x_TI), floats_out(y_TO), x_TI.size(0)};
   cudaStream_t stream = current_stream();
-  if (weight.streamed()) {
+  if (streams_nvfp4(weight)) {
     check(cuda::linear_stream(stream_view(weight, weight.global_scale()), operands, stream),
           "product");
-  } else if (nf4) {
+  } else if (weight.streamed()) {
+    check(cuda::linear_stream(nf4_stream_view(weight), operands, stream), "product");
+  } else if (nf4_rows) {
     check(cuda::linear_nf4(weight.nf4_view(), operands, stream), "product");
   } else {
     check(cuda::linear_nvfp4(weight.nvfp4_view(), operands, stream), "product");
@@ -433,7 +473,7 @@ at::Tensor CudaBackend::product(const at::Tensor& x_TI, const WeightMatrix& weig
   }
   const auto narrow = scalar_type(dtype_);
   const bool same_type = weight.codes().scalar_type() == narrow;
-  if (dtype_ != ComputeDtype::kF32 && weight.streamed()) {
+  if (dtype_ != ComputeDtype::kF32 && streams_nvfp4(weight)) {
     const WeightMatrix* const only = &weight;
     return streamed_products(x.to(narrow), {&only, 1}, type).front();
   }
@@ -461,8 +501,8 @@ at::Tensor CudaBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weigh
 
 std::vector<at::Tensor> CudaBackend::linears(
     const at::Tensor& x_TI, std::initializer_list<const WeightMatrix*> weights) const {
-  const bool streamed =
-      std::ranges::all_of(weights, [](const WeightMatrix* weight) { return weight->streamed(); });
+  const bool streamed = std::ranges::all_of(
+      weights, [](const WeightMatrix* weight) { return streams_nvfp4(*weight); });
   const bool together = dtype_ != ComputeDtype::kF32 && streamed &&
                         x_TI.size(0) > cuda::kLinearMaxTokens &&
                         weights.size() <= std::size_t{cuda::kGemmMaxWeights};

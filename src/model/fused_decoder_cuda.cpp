@@ -12,6 +12,7 @@
 #include "graph_decoder.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/kernels/cuda/decode_step.h"
+#include "qwen3fp4/kernels/fp4.h"
 #include "qwen3fp4/model/fused_decoder.h"
 #include "qwen3fp4/model/rope.h"
 #include "token_chooser.h"
@@ -37,10 +38,14 @@ std::string obstacle(const Qwen3Model& model, const KvCache& cache) {
   if (model.layers().size() > static_cast<std::size_t>(cuda::kDecodeMaxLayers)) {
     return fmt::format("the model has more than {} layers", cuda::kDecodeMaxLayers);
   }
-  const auto not_streamed = [](const WeightMatrix& weight, std::string_view name) {
-    return weight.streamed() ? std::string()
-                             : fmt::format("{} is {}, not NVFP4 in the stream layout", name,
-                                           weight_format_name(weight.format()));
+  const auto not_streamed = [&](const WeightMatrix& weight, std::string_view name) {
+    if (!weight.streamed()) {
+      return fmt::format("{} is {}, not NVFP4 or NF4 in the stream layout", name,
+                         weight_format_name(weight.format()));
+    }
+    return weight.format() == model.lm_head().format()
+               ? std::string()
+               : fmt::format("{} is packed otherwise than lm_head", name);
   };
   for (const DecoderLayer& layer : model.layers()) {
     for (const std::string_view name : kLayerLinears) {
@@ -75,6 +80,12 @@ cuda::DecodeModel decode_model(const Qwen3Model& model, const KvCache& cache,
   m.keys = device_data<__half>(cache.keys());
   m.values = device_data<__half>(cache.values());
   m.context = cache.context();
+  m.nf4 = model.lm_head().format() == WeightFormat::kNf4;
+  if (m.nf4) {
+    std::array<float, 16> code_book{};  // the one that the stream layout is for
+    for (unsigned i = 0; i < 16; ++i) code_book[i] = nf4_to_float(i);
+    TORCH_INTERNAL_ASSERT(make_nf4_table(code_book, m.nf4_table));
+  }
   for (std::size_t i = 0; i < model.layers().size(); ++i) {
     const DecoderLayer& layer = model.layers()[i];
     m.layer[i] = {matrix(layer.q_proj),

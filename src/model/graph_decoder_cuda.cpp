@@ -34,7 +34,8 @@ std::string obstacle(const WeightMatrix& weight, std::string_view name) {
   if (weight.in_features() % 16 != 0) {
     return fmt::format("{} has {} columns, no multiple of 16", name, weight.in_features());
   }
-  if (weight.format() == WeightFormat::kNf4 && weight.nf4_view().block % 16 != 0) {
+  if (weight.format() == WeightFormat::kNf4 && !weight.streamed() &&
+      weight.nf4_view().block % 16 != 0) {
     return fmt::format("{} has blocks of {}, no multiple of 16", name, weight.nf4_view().block);
   }
   return {};
@@ -168,14 +169,24 @@ class TokenPass {
   void linear(std::initializer_list<Product> products, const at::Tensor& x) const {
     if (products.begin()->weight->streamed()) {
       for (const Product& p : products) {
-        const cuda::StreamView view{device_data<const std::uint8_t>(p.weight->codes()),
-                                    p.weight->global_scale(), p.weight->out_features(),
-                                    p.weight->in_features()};
-        check_cuda(cuda::linear_stream(view, {data(x), p.y, 1}, stream_), "product");
+        check_cuda(linear_stream(*p.weight, {data(x), p.y, 1}), "product");
       }
       return;
     }
     check_cuda(cuda::linear_token(token_linear(products, x), stream_), "product");
+  }
+
+  cudaError_t linear_stream(const WeightMatrix& weight,
+                            const cuda::LinearOperands& operands) const {
+    const auto* const chunks = device_data<const std::uint8_t>(weight.codes());
+    if (weight.format() == WeightFormat::kNf4) {
+      return cuda::linear_stream(cuda::StreamNf4View{chunks, data(weight.code_book()),
+                                                     weight.out_features(), weight.in_features()},
+                                 operands, stream_);
+    }
+    return cuda::linear_stream(cuda::StreamView{chunks, weight.global_scale(),
+                                                weight.out_features(), weight.in_features()},
+                               operands, stream_);
   }
 
   static cuda::TokenLinear token_linear(std::initializer_list<Product> products,

@@ -32,6 +32,11 @@ void check_one_device(const at::Tensor& a, const at::Tensor& b) {
            a.device().str(), b.device().str());
 }
 
+void check_code_book(const at::Tensor& code_book) {
+  QF_CHECK(code_book.scalar_type() == at::kFloat && code_book.numel() == 16,
+           "NF4 quant_map: expected 16 f32 numbers, got {}", describe(code_book));
+}
+
 void check_global_scale(float global_scale) {
   QF_CHECK(std::isfinite(global_scale) && global_scale > 0.0F,
            "NVFP4 tensor scale: expected a finite number above 0, got {}", global_scale);
@@ -111,8 +116,7 @@ WeightMatrix WeightMatrix::nf4(at::Tensor codes, at::Tensor absmax, at::Tensor c
   QF_CHECK(w.scales_.scalar_type() == at::kFloat && w.scales_.numel() == blocks,
            "NF4 absmax: expected {} f32 numbers (blocks of {}), got {}", blocks, block,
            describe(w.scales_));
-  QF_CHECK(w.code_book_.scalar_type() == at::kFloat && w.code_book_.numel() == 16,
-           "NF4 quant_map: expected 16 f32 numbers, got {}", describe(w.code_book_));
+  check_code_book(w.code_book_);
   check_one_device(w.values_, w.scales_);
   check_one_device(w.values_, w.code_book_);
   return w;
@@ -120,19 +124,34 @@ WeightMatrix WeightMatrix::nf4(at::Tensor codes, at::Tensor absmax, at::Tensor c
 
 WeightMatrix WeightMatrix::nvfp4_stream(at::Tensor chunks, float global_scale,
                                         std::int64_t out_features, std::int64_t in_features) {
-  WeightMatrix w;
-  w.format_ = WeightFormat::kNvfp4;
-  w.values_ = stored(chunks, "NVFP4 chunks");
-  QF_CHECK(w.values_.scalar_type() == at::kByte && w.values_.device().is_cuda() &&
-               out_features > 0 && in_features > 0 && in_features % kNvfp4Block == 0,
-           "NVFP4 chunks: expected u8 on a CUDA device for a weight whose width is a multiple of "
-           "{}, got {} for [{}, {}]",
-           kNvfp4Block, describe(w.values_), out_features, in_features);
+  WeightMatrix w = stream(WeightFormat::kNvfp4, std::move(chunks), out_features, in_features);
   check_global_scale(global_scale);
+  w.global_scale_ = global_scale;
+  return w;
+}
+
+WeightMatrix WeightMatrix::nf4_stream(at::Tensor chunks, at::Tensor code_book,
+                                      std::int64_t out_features, std::int64_t in_features) {
+  WeightMatrix w = stream(WeightFormat::kNf4, std::move(chunks), out_features, in_features);
+  w.code_book_ = stored(code_book, "NF4 quant_map");
+  check_code_book(w.code_book_);
+  check_one_device(w.values_, w.code_book_);
+  return w;
+}
+
+WeightMatrix WeightMatrix::stream(WeightFormat format, at::Tensor chunks, std::int64_t out_features,
+                                  std::int64_t in_features) {
+  WeightMatrix w;
+  w.format_ = format;
+  w.block_ = format == WeightFormat::kNf4 ? kNf4Block : kNvfp4Block;
+  w.values_ = stored(chunks, "chunks");
+  QF_CHECK(w.values_.scalar_type() == at::kByte && w.values_.device().is_cuda() &&
+               out_features > 0 && in_features > 0 && in_features % w.block_ == 0,
+           "{} chunks: expected u8 on a CUDA device for a weight whose width is a multiple of {}, "
+           "got {} for [{}, {}]",
+           weight_format_name(format), w.block_, describe(w.values_), out_features, in_features);
   w.out_features_ = out_features;
   w.in_features_ = in_features;
-  w.block_ = kNvfp4Block;
-  w.global_scale_ = global_scale;
   w.streamed_ = true;
   return w;
 }
@@ -183,7 +202,7 @@ Nvfp4View WeightMatrix::nvfp4_view() const {
 }
 
 Nf4View WeightMatrix::nf4_view() const {
-  assert(format_ == WeightFormat::kNf4);
+  assert(format_ == WeightFormat::kNf4 && !streamed_);
   return {.codes = values_.const_data_ptr<std::uint8_t>(),
           .absmax = scales_.const_data_ptr<float>(),
           .code_book = code_book_.const_data_ptr<float>(),

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -19,31 +20,29 @@ struct DecodeShape {
   std::int64_t context;
 };
 
-// Random codes; scales of many sizes, zero and subnormal ones among them; a tensor scale that keeps
-// products near the size of their input.
+inline std::array<float, 16> nf4_book() {
+  std::array<float, 16> book{};
+  for (unsigned i = 0; i < 16; ++i) book[i] = nf4_to_float(i);
+  return book;
+}
+
+enum class RandomFormat { kNvfp4, kNf4 };
+
+// Random codes; scales of many sizes, zero and subnormal ones among them; scaled so that products
+// stay near the size of their input.
 class RandomMatrix {
  public:
-  RandomMatrix(std::int64_t rows, std::int64_t cols, bool nan_scale = false)
+  RandomMatrix(RandomFormat format, std::int64_t rows, std::int64_t cols, bool nan_scale = false)
       : rows_(rows), cols_(cols), codes_(random_bytes(rows * cols / 2)) {
-    std::vector<std::uint8_t> scales(static_cast<std::size_t>(rows * cols / 16));
-    for (auto& scale : scales) {
-      const unsigned r = random_source()();
-      scale = static_cast<std::uint8_t>((r & 255U) < 8U ? r >> 8 & 7U : 0x28U + (r >> 8 & 31U));
-    }
-    if (nan_scale) scales[scales.size() / 2] = 0x7F;
-    const float tensor_scale = 0.2F / std::sqrt(static_cast<float>(cols));
     dense_.resize(static_cast<std::size_t>(rows * cols));
-    const Nvfp4View host{codes_.data(), scales.data(), nullptr, tensor_scale, rows, cols};
-    dequantize_nvfp4(host, {0, rows}, dense_.data());
-    const DeviceArray<std::uint8_t> codes(codes_), device_scales(scales);
     chunks_ = std::make_unique<DeviceArray<std::uint8_t>>(
         std::vector<std::uint8_t>(static_cast<std::size_t>(cuda::stream_bytes(rows, cols)), 0xA5));
-    EXPECT_EQ(
-        cuda::pack_stream({codes.get(), device_scales.get(), nullptr, tensor_scale, rows, cols},
-                          chunks_->get(), nullptr),
-        cudaSuccess);
+    if (format == RandomFormat::kNvfp4) {
+      fill_nvfp4(nan_scale);
+    } else {
+      fill_nf4(nan_scale);
+    }
     EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
-    matrix_ = {chunks_->get(), tensor_scale};
   }
   const cuda::DecodeMatrix& matrix() const { return matrix_; }
   std::vector<double> times(const std::vector<double>& x) const {
@@ -58,6 +57,41 @@ class RandomMatrix {
   }
 
  private:
+  void fill_nvfp4(bool nan_scale) {
+    std::vector<std::uint8_t> scales(static_cast<std::size_t>(rows_ * cols_ / kNvfp4Block));
+    for (auto& scale : scales) {
+      const unsigned r = random_source()();
+      scale = static_cast<std::uint8_t>((r & 255U) < 8U ? r >> 8 & 7U : 0x28U + (r >> 8 & 31U));
+    }
+    if (nan_scale) scales[scales.size() / 2] = 0x7F;
+    const float tensor_scale = 0.2F / std::sqrt(static_cast<float>(cols_));
+    const Nvfp4View host{codes_.data(), scales.data(), nullptr, tensor_scale, rows_, cols_};
+    dequantize_nvfp4(host, {0, rows_}, dense_.data());
+    const DeviceArray<std::uint8_t> codes(codes_), device_scales(scales);
+    EXPECT_EQ(
+        cuda::pack_stream({codes.get(), device_scales.get(), nullptr, tensor_scale, rows_, cols_},
+                          chunks_->get(), nullptr),
+        cudaSuccess);
+    matrix_ = {chunks_->get(), tensor_scale};
+  }
+  void fill_nf4(bool nan_scale) {
+    auto absmax = random_floats(rows_ * cols_ / kNf4Block);
+    for (float& scale : absmax) scale = (2.0F + scale) / std::sqrt(static_cast<float>(cols_));
+    absmax.front() = 0;
+    absmax.back() = 1e-40F;
+    if (nan_scale) absmax[absmax.size() / 2] = NAN;
+    const auto book = nf4_book();
+    const Nf4View host{codes_.data(), absmax.data(), book.data(), kNf4Block, rows_, cols_};
+    dequantize_nf4(host, {0, rows_}, dense_.data());
+    const DeviceArray<std::uint8_t> codes(codes_);
+    const DeviceArray<float> device_absmax(absmax), device_book({book.begin(), book.end()});
+    EXPECT_EQ(cuda::pack_stream(Nf4View{codes.get(), device_absmax.get(), device_book.get(),
+                                        kNf4Block, rows_, cols_},
+                                chunks_->get(), nullptr),
+              cudaSuccess);
+    matrix_ = {chunks_->get(), 1};
+  }
+
   std::int64_t rows_, cols_;
   std::vector<std::uint8_t> codes_;
   std::vector<float> dense_;
@@ -75,14 +109,14 @@ struct RandomNorm {
 };
 
 struct RandomLayer {
-  explicit RandomLayer(const DecodeShape& s, bool nan_scale)
-      : q(s.heads * s.head_dim, s.hidden),
-        k(s.kv_heads * s.head_dim, s.hidden),
-        v(s.kv_heads * s.head_dim, s.hidden),
-        o(s.hidden, s.heads * s.head_dim),
-        gate(s.intermediate, s.hidden, nan_scale),
-        up(s.intermediate, s.hidden),
-        down(s.hidden, s.intermediate),
+  RandomLayer(RandomFormat format, const DecodeShape& s, bool nan_scale)
+      : q(format, s.heads * s.head_dim, s.hidden),
+        k(format, s.kv_heads * s.head_dim, s.hidden),
+        v(format, s.kv_heads * s.head_dim, s.hidden),
+        o(format, s.hidden, s.heads * s.head_dim),
+        gate(format, s.intermediate, s.hidden, nan_scale),
+        up(format, s.intermediate, s.hidden),
+        down(format, s.hidden, s.intermediate),
         input_norm(s.hidden),
         post_norm(s.hidden),
         q_norm(s.head_dim),
@@ -106,9 +140,10 @@ class RandomDecodeModel {
  public:
   static constexpr float kEps = 1e-6F;
 
-  explicit RandomDecodeModel(const DecodeShape& s, int nan_layer = -1)
-      : shape(s), head_(s.vocab, s.hidden), norm_(s.hidden) {
-    for (int i = 0; i < s.layers; ++i) layers_.emplace_back(s, i == nan_layer);
+  explicit RandomDecodeModel(const DecodeShape& s, RandomFormat weights = RandomFormat::kNvfp4,
+                             int nan_layer = -1)
+      : shape(s), format(weights), head_(weights, s.vocab, s.hidden), norm_(s.hidden) {
+    for (int i = 0; i < s.layers; ++i) layers_.emplace_back(weights, s, i == nan_layer);
     embed_host_.resize(static_cast<std::size_t>(s.vocab) * static_cast<std::size_t>(s.hidden));
     std::normal_distribution<float> normal;
     for (auto& value : embed_host_) value = bf16_of_float(normal(random_source()));
@@ -150,6 +185,8 @@ class RandomDecodeModel {
     m.keys = reinterpret_cast<__half*>(keys_->get());
     m.values = reinterpret_cast<__half*>(values_->get());
     m.context = shape.context;
+    m.nf4 = format == RandomFormat::kNf4;
+    EXPECT_TRUE(make_nf4_table(nf4_book(), m.nf4_table));
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       const RandomLayer& l = layers_[i];
       m.layer[i] = {l.q.matrix(),
@@ -223,6 +260,7 @@ class RandomDecodeModel {
   }
 
   const DecodeShape shape;
+  const RandomFormat format;
 
  private:
   void rotate_heads(std::vector<double>& x, const float* norm, std::int64_t position) const {

@@ -121,31 +121,6 @@ class Streamed {
   cuda::StreamView view_;
 };
 
-TEST(CudaLinear, StreamEqualsTheFormula) {
-  for (const Shape& shape : kLinearShapes) {
-    const Nvfp4Data data(shape, false);
-    const Streamed streamed(data.device);
-    auto w = poison(shape.rows * shape.cols);
-    dequantize_nvfp4(data.host, {0, shape.rows}, w.data());
-    for (const std::int64_t tokens : kTokens) {
-      const auto x = random_floats(tokens * shape.cols);
-      const DeviceArray<float> device_x(x), y(poison(tokens * shape.rows)),
-          one_by_one(poison(tokens * shape.rows));
-      ASSERT_EQ(cuda::linear_stream(streamed.view(), {device_x.get(), y.get(), tokens}, nullptr),
-                cudaSuccess);
-      expect_products(w, x, shape, tokens, y.host());
-      for (std::int64_t t = 0; t < tokens; ++t) {
-        ASSERT_EQ(
-            cuda::linear_stream(
-                streamed.view(),
-                {device_x.get() + t * shape.cols, one_by_one.get() + t * shape.rows, 1}, nullptr),
-            cudaSuccess);
-      }
-      EXPECT_TRUE(same_bits(y.host(), one_by_one.host()));
-    }
-  }
-}
-
 struct Nf4Data {
   Nf4Data(const Shape& shape, std::int64_t block)
       : codes(random_bytes(shape.rows * shape.cols / 2)),
@@ -163,6 +138,48 @@ struct Nf4Data {
   DeviceArray<float> device_absmax, device_book;
   Nf4View host, device;
 };
+
+// `w`: the dense weights.
+template <class View>
+void expect_stream_products(const View& stream, const std::vector<float>& w, const Shape& shape) {
+  for (const std::int64_t tokens : kTokens) {
+    const auto x = random_floats(tokens * shape.cols);
+    const DeviceArray<float> device_x(x), y(poison(tokens * shape.rows)),
+        one_by_one(poison(tokens * shape.rows));
+    ASSERT_EQ(cuda::linear_stream(stream, {device_x.get(), y.get(), tokens}, nullptr), cudaSuccess);
+    expect_products(w, x, shape, tokens, y.host());
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      ASSERT_EQ(cuda::linear_stream(
+                    stream, {device_x.get() + t * shape.cols, one_by_one.get() + t * shape.rows, 1},
+                    nullptr),
+                cudaSuccess);
+    }
+    EXPECT_TRUE(same_bits(y.host(), one_by_one.host()));
+  }
+}
+
+TEST(CudaLinear, StreamEqualsTheFormula) {
+  for (const Shape& shape : kLinearShapes) {
+    const Nvfp4Data data(shape, false);
+    const Streamed streamed(data.device);
+    auto w = poison(shape.rows * shape.cols);
+    dequantize_nvfp4(data.host, {0, shape.rows}, w.data());
+    expect_stream_products(streamed.view(), w, shape);
+  }
+}
+
+TEST(CudaLinear, Nf4StreamEqualsTheFormula) {
+  for (const Shape& shape : {Shape{1, 64}, Shape{9, 192}, Shape{33, 2560}, Shape{257, 1088}}) {
+    const Nf4Data data(shape, kNf4Block);
+    const DeviceArray<std::uint8_t> chunks(std::vector<std::uint8_t>(
+        static_cast<std::size_t>(cuda::stream_bytes(shape.rows, shape.cols)), 0xA5));
+    ASSERT_EQ(cuda::pack_stream(data.device, chunks.get(), nullptr), cudaSuccess);
+    auto w = poison(shape.rows * shape.cols);
+    dequantize_nf4(data.host, {0, shape.rows}, w.data());
+    expect_stream_products(
+        cuda::StreamNf4View{chunks.get(), data.device.code_book, shape.rows, shape.cols}, w, shape);
+  }
+}
 
 // Three matrices in one launch, and SwiGLU of the first and itself; `w`: the dense weights.
 void expect_token_linear(const cuda::TokenMatrix& matrix, const std::vector<float>& w,
@@ -316,6 +333,14 @@ TEST(CudaLinear, Speed) {
         ASSERT_EQ(cuda::linear_stream(streamed.view(), {x.get(), y.get(), tokens}, nullptr),
                   cudaSuccess);
       });
+      // Whatever the bytes say: time does not depend on them.
+      const cuda::StreamNf4View nf4_stream{streamed.view().chunks, book.get(), shape.rows,
+                                           shape.cols};
+      report(("linear_stream, NF4, " + rows).c_str(), weights * (0.5 + 4.0 / 64) + activations,
+             [&] {
+               ASSERT_EQ(cuda::linear_stream(nf4_stream, {x.get(), y.get(), tokens}, nullptr),
+                         cudaSuccess);
+             });
       report(("linear_nf4, " + rows).c_str(), weights * (0.5 + 4.0 / 64) + activations, [&] {
         ASSERT_EQ(cuda::linear_nf4(nf4, {x.get(), y.get(), tokens}, nullptr), cudaSuccess);
       });

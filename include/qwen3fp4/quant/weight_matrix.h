@@ -28,6 +28,9 @@ class WeightMatrix {
   [[nodiscard]] static WeightMatrix nvfp4_stream(at::Tensor chunks, float global_scale,
                                                  std::int64_t out_features,
                                                  std::int64_t in_features);
+  // The same of NF4 with blocks of 64 and the QLoRA paper's code book, f32 [16] on that device.
+  [[nodiscard]] static WeightMatrix nf4_stream(at::Tensor chunks, at::Tensor code_book,
+                                               std::int64_t out_features, std::int64_t in_features);
   // f32, f16 or bf16 [out, in].
   [[nodiscard]] static WeightMatrix dense(at::Tensor values);
   // All tensors of a weight are on one device; this one's copied to another (shared when they are
@@ -61,6 +64,8 @@ class WeightMatrix {
 
  private:
   WeightMatrix() = default;
+  [[nodiscard]] static WeightMatrix stream(WeightFormat format, at::Tensor chunks,
+                                           std::int64_t out_features, std::int64_t in_features);
   WeightFormat format_ = WeightFormat::kF32;
   std::int64_t out_features_ = 0;
   std::int64_t in_features_ = 0;

@@ -4,6 +4,7 @@
 
 #include "qwen3fp4/kernels/cuda/decode_step.h"
 #include "qwen3fp4/kernels/fp4.h"
+#include "qwen3fp4/kernels/nf4_table.h"
 
 // What the parts of the decode kernel share: its arguments, and which block does what.
 namespace qf::cuda::decode {
@@ -70,7 +71,9 @@ struct Args {
   // Row tiles and chunks a row tile of each kind of matrix.
   std::int32_t q_tiles, kv_tiles, o_tiles, gate_tiles, head_tiles;
   std::int32_t hidden_chunks, o_chunks, down_chunks;
-  float inverse_hidden;    // 1 / hidden
+  float inverse_hidden;  // 1 / hidden
+  float code_factor;     // of weights' codes as E4M3 numbers: 64, or NF4's table's
+  Nf4Table nf4;
   std::int32_t group;      // query heads of one key/value head
   std::int32_t subgroups;  // items of one key/value head
 };
@@ -210,8 +213,7 @@ __device__ __forceinline__ int scale_of(const Args& a, int type, int tile) {
 // the constant cache) or after divisions.
 struct LayerTable {
   const float* norm[4];  // input, post-attention, q, k
-  float scale[8];  // q, k, v, o, gate, up, down times 64: the weights' codes are E4M3 numbers of
-                   // 2^-6 their value
+  float scale[8];        // q, k, v, o, gate, up, down, times code_factor
 };
 // Cached tokens whose keys and values share a slot of the ring.
 QF_HD constexpr int slot_tokens(int head_dim) { return 2048 / head_dim; }

@@ -120,58 +120,142 @@ struct RowSums {
   float low = 0, high = 0;
 };
 
-// A warp's 16 rows of one chunk. `bytes`: its part of the chunk; `x`: descriptor of the staged
-// chunk; the slot is given back as soon as its bytes are in registers.
-__device__ __forceinline__ void multiply_chunk(const std::uint8_t* bytes, std::uint32_t empty,
-                                               std::uint64_t x, float x_scale, int lane,
-                                               RowSums& sums) {
-  uint4 words[4];
-#pragma unroll
-  for (int u = 0; u < 4; ++u) {
-    words[u] = *reinterpret_cast<const uint4*>(bytes + u * 512 + lane * 16);
-  }
-  const uint2 scales = *reinterpret_cast<const uint2*>(bytes + 2048 + lane * 8);
-  __syncwarp();
-  if (lane == 0) mbarrier_arrive(empty);
-  float c[4][8];
-  std::uint32_t low[16], high[16];
-#pragma unroll
-  for (int u = 0; u < 4; ++u) {
-    unpack_stream_word(words[u].x, low[4 * u], high[4 * u]);
-    unpack_stream_word(words[u].y, low[4 * u + 1], high[4 * u + 1]);
-    unpack_stream_word(words[u].z, low[4 * u + 2], high[4 * u + 2]);
-    unpack_stream_word(words[u].w, low[4 * u + 3], high[4 * u + 3]);
-#pragma unroll
-    for (int j = 4 * u; j < 4 * u + 4; ++j) {
-      wgmma_operand(low[j]);
-      wgmma_operand(high[j]);
-    }
-    wgmma_fence();
-    wgmma_m64n16k32(c[u], low[4 * u], high[4 * u], low[4 * u + 1], high[4 * u + 1], x + 32 * u);
-    wgmma_m64n16k32_add(c[u], low[4 * u + 2], high[4 * u + 2], low[4 * u + 3], high[4 * u + 3],
-                        x + 32 * u + 16);
-    wgmma_commit();
-  }
-  float sum_low = 0, sum_high = 0;
-  // Columns 2t, 2t + 1 and 8 + 2t: the three terms of this lane's block.
-  const auto add_unit = [&](int u, std::uint32_t scale_pair) {
-    const float2 scale = e4m3_pair(scale_pair);
-    const float row_low = fmaf(c[u][4], 0x1p-10F, fmaf(c[u][1], 0x1p-5F, c[u][0]));
-    const float row_high = fmaf(c[u][6], 0x1p-10F, fmaf(c[u][3], 0x1p-5F, c[u][2]));
-    sum_low = fmaf(row_low, scale.x, sum_low);
-    sum_high = fmaf(row_high, scale.y, sum_high);
-  };
-  wgmma_wait<3>();
-  add_unit(0, scales.x & 0xFFFFU);
-  wgmma_wait<2>();
-  add_unit(1, scales.x >> 16);
-  wgmma_wait<1>();
-  add_unit(2, scales.y & 0xFFFFU);
-  wgmma_wait<0>();
-  add_unit(3, scales.y >> 16);
-  sums.low = fmaf(sum_low, x_scale, sums.low);
-  sums.high = fmaf(sum_high, x_scale, sums.high);
+// Columns 2t, 2t + 1 and 8 + 2t of a unit's products: the three terms of this lane's block.
+__device__ __forceinline__ void add_terms(const float (&c)[8], float scale_low, float scale_high,
+                                          float& sum_low, float& sum_high) {
+  const float row_low = fmaf(c[4], 0x1p-10F, fmaf(c[1], 0x1p-5F, c[0]));
+  const float row_high = fmaf(c[6], 0x1p-10F, fmaf(c[3], 0x1p-5F, c[2]));
+  sum_low = fmaf(row_low, scale_low, sum_low);
+  sum_high = fmaf(row_high, scale_high, sum_high);
 }
+
+// How a warp multiplies its 16 rows of one chunk. `bytes`: its part of the chunk; `x`: descriptor
+// of the staged chunk; the slot is given back as soon as its bytes are in registers.
+struct Nvfp4Weights {
+  __device__ __forceinline__ explicit Nvfp4Weights(const Args& /*a*/) {}
+  __device__ __forceinline__ void multiply(const std::uint8_t* bytes, std::uint32_t empty,
+                                           std::uint64_t x, float x_scale, int lane,
+                                           RowSums& sums) const {
+    uint4 words[4];
+#pragma unroll
+    for (int u = 0; u < 4; ++u) {
+      words[u] = *reinterpret_cast<const uint4*>(bytes + u * 512 + lane * 16);
+    }
+    const uint2 scales = *reinterpret_cast<const uint2*>(bytes + 2048 + lane * 8);
+    __syncwarp();
+    if (lane == 0) mbarrier_arrive(empty);
+    float c[4][8];
+    std::uint32_t low[16], high[16];
+#pragma unroll
+    for (int u = 0; u < 4; ++u) {
+      unpack_stream_word(words[u].x, low[4 * u], high[4 * u]);
+      unpack_stream_word(words[u].y, low[4 * u + 1], high[4 * u + 1]);
+      unpack_stream_word(words[u].z, low[4 * u + 2], high[4 * u + 2]);
+      unpack_stream_word(words[u].w, low[4 * u + 3], high[4 * u + 3]);
+#pragma unroll
+      for (int j = 4 * u; j < 4 * u + 4; ++j) {
+        wgmma_operand(low[j]);
+        wgmma_operand(high[j]);
+      }
+      wgmma_fence();
+      wgmma_m64n16k32(c[u], low[4 * u], high[4 * u], low[4 * u + 1], high[4 * u + 1], x + 32 * u);
+      wgmma_m64n16k32_add(c[u], low[4 * u + 2], high[4 * u + 2], low[4 * u + 3], high[4 * u + 3],
+                          x + 32 * u + 16);
+      wgmma_commit();
+    }
+    float sum_low = 0, sum_high = 0;
+    const auto add_unit = [&](int u, std::uint32_t scale_pair) {
+      const float2 scale = e4m3_pair(scale_pair);
+      add_terms(c[u], scale.x, scale.y, sum_low, sum_high);
+    };
+    wgmma_wait<3>();
+    add_unit(0, scales.x & 0xFFFFU);
+    wgmma_wait<2>();
+    add_unit(1, scales.x >> 16);
+    wgmma_wait<1>();
+    add_unit(2, scales.y & 0xFFFFU);
+    wgmma_wait<0>();
+    add_unit(3, scales.y >> 16);
+    sums.low = fmaf(sum_low, x_scale, sums.low);
+    sums.high = fmaf(sum_high, x_scale, sums.high);
+  }
+};
+
+// A level is the sum of two E4M3 numbers, and a unit's products add both. Byte permutations look
+// them up, for codes below 8 and from 8 on, and a mask chooses. The four blocks of 16 columns share
+// a scale, but not sums: these tensor cores keep 13 bits below the largest of what they add up.
+struct Nf4Weights {
+  Nf4Table table;
+
+  __device__ __forceinline__ explicit Nf4Weights(const Args& a) : table(a.nf4) {}
+
+  __device__ __forceinline__ static std::uint32_t terms(const std::uint32_t (&levels)[4],
+                                                        std::uint32_t places, std::uint32_t upper) {
+    return (permuted(levels[0], levels[1], places) & ~upper) |
+           (permuted(levels[2], levels[3], places) & upper);
+  }
+  __device__ __forceinline__ static float of_unit_scale(const float4& scales, int unit) {
+    return unit == 0 ? scales.x : (unit == 1 ? scales.y : scales.z);
+  }
+  __device__ __forceinline__ void multiply(const std::uint8_t* bytes, std::uint32_t empty,
+                                           std::uint64_t x, float x_scale, int lane,
+                                           RowSums& sums) const {
+    uint4 words[4];
+#pragma unroll
+    for (int u = 0; u < 4; ++u) {
+      words[u] = *reinterpret_cast<const uint4*>(bytes + u * 512 + lane * 16);
+    }
+    const auto* const absmax = reinterpret_cast<const float4*>(bytes + 2048) + lane / 4;
+    const float4 scale_low = absmax[0];
+    const float4 scale_high = absmax[8];
+    __syncwarp();
+    if (lane == 0) mbarrier_arrive(empty);
+    float c[4][8];
+    float sum_low = 0, sum_high = 0;
+    // Of word j: high and low terms of rows g and g + 8.
+    std::uint32_t high[16][2], low[16][2];
+#pragma unroll
+    for (int u = 0; u < 4; ++u) {
+      const std::uint32_t of_unit[4] = {words[u].x, words[u].y, words[u].z, words[u].w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int j = 4 * u + i;
+        const std::uint32_t places = of_unit[i] & 0x77777777U;
+        // The signs of the word's bytes, eight copies each.
+        const std::uint32_t upper[2] = {permuted(of_unit[i], 0, 0xBA98U),
+                                        permuted(of_unit[i] << 4, 0, 0xBA98U)};
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          high[j][half] = terms(table.high, places >> (16 * half), upper[half]);
+          low[j][half] = terms(table.low, places >> (16 * half), upper[half]);
+        }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          wgmma_operand(high[j][half]);
+          wgmma_operand(low[j][half]);
+        }
+      }
+      const int j = 4 * u;
+      wgmma_fence();
+      wgmma_m64n16k32(c[u], high[j][0], high[j][1], high[j + 1][0], high[j + 1][1], x + 32 * u);
+      wgmma_m64n16k32_add(c[u], high[j + 2][0], high[j + 2][1], high[j + 3][0], high[j + 3][1],
+                          x + 32 * u + 16);
+      wgmma_m64n16k32_add(c[u], low[j][0], low[j][1], low[j + 1][0], low[j + 1][1], x + 32 * u);
+      wgmma_m64n16k32_add(c[u], low[j + 2][0], low[j + 2][1], low[j + 3][0], low[j + 3][1],
+                          x + 32 * u + 16);
+      wgmma_commit();
+      // Two units on their way: registers have no room for the operands of more.
+      if (u == 0) continue;
+      wgmma_wait<1>();
+      add_terms(c[u - 1], of_unit_scale(scale_low, u - 1), of_unit_scale(scale_high, u - 1),
+                sum_low, sum_high);
+    }
+    wgmma_wait<0>();
+    add_terms(c[3], scale_low.w, scale_high.w, sum_low, sum_high);
+    sums.low = fmaf(sum_low, x_scale, sums.low);
+    sums.high = fmaf(sum_high, x_scale, sums.high);
+  }
+};
 
 // What a warp needs to multiply and to pass its rows on.
 struct Consumer {
@@ -227,7 +311,7 @@ __device__ __forceinline__ void finish_row(const Consumer& c, const Pass& pass, 
   const Phase& p = pass.phase;
   const int row = tile * kTileRows + in_tile;
   if (p.type == kHead) {
-    finish_logit(a, p.number, row, sum * (a.model.lm_head.scale * 64.0F * factor), best);
+    finish_logit(a, p.number, row, sum * (a.model.lm_head.scale * a.code_factor * factor), best);
     return;
   }
   const float scale = shared_state().layers[p.layer].scale[scale_of(a, p.type, tile)];
@@ -279,10 +363,12 @@ __device__ __forceinline__ void flush(const Consumer& c, const Pass& pass, int t
 }
 
 // This warpgroup's share of a pass.
+template <class Weights>
 __device__ __forceinline__ void multiply(const Consumer& c, const Pass& pass, RingPlace& place,
                                          unsigned long long& best) {
   const int chunks_per_tile = pass.phase.chunks_per_tile;
   const bool whole_stream = pass.phase.reads_stream();
+  const Weights weights(c.a);
   RowSums s;
   int i = pass.first + place.next;
   int tile = pass.tile0;
@@ -291,10 +377,10 @@ __device__ __forceinline__ void multiply(const Consumer& c, const Pass& pass, Ri
   for (; i < pass.last; i += kGroups) {
     const int staged = whole_stream ? column : i - pass.first;
     mbarrier_wait(shared_address(shared_state().full + place.slot), place.parity);
-    multiply_chunk(ring_slot(place.slot) + c.group_warp * 2304,
-                   shared_address(shared_state().empty + place.slot),
-                   c.descriptor + __shfl_sync(~0U, staged, 0) * (kXChunkBytes / 16),
-                   shared_state().x_scale[staged], c.lane, s);
+    weights.multiply(ring_slot(place.slot) + c.group_warp * 2304,
+                     shared_address(shared_state().empty + place.slot),
+                     c.descriptor + __shfl_sync(~0U, staged, 0) * (kXChunkBytes / 16),
+                     shared_state().x_scale[staged], c.lane, s);
     place.advance();
     column += kGroups;
     if (column < chunks_per_tile && i + kGroups < pass.last) continue;
@@ -328,7 +414,7 @@ __device__ __forceinline__ void stage_pass(const Consumer& c, const Pass& pass) 
 
 // The chunks of a phase, in passes: of qkv, gate/up and the head as many tiles as sums find room in
 // shared memory, of o and down as many columns as activations do.
-template <int kHeadDim>
+template <int kHeadDim, class Weights>
 __device__ __forceinline__ void multiply_phase(const Consumer& c, const Phase& p, RingPlace& place,
                                                unsigned long long& best) {
   Pass pass{p, p.first, 0, p.first_tile, p.first_column, 1.0F, tag_of(c.a, p.layer)};
@@ -347,7 +433,7 @@ __device__ __forceinline__ void multiply_phase(const Consumer& c, const Phase& p
     fence_proxy_async();
     named_barrier<kConsumers>();
     if (thread == 0) shared_state().multiplying = 1;
-    multiply(c, pass, place, best);
+    multiply<Weights>(c, pass, place, best);
     if (thread == 0) shared_state().multiplying = 0;
     pass.column0 += pass.last - pass.first;
     for (; pass.column0 >= p.chunks_per_tile; pass.column0 -= p.chunks_per_tile) ++pass.tile0;
@@ -397,7 +483,7 @@ __device__ __forceinline__ void start_stream(const Args& a, int thread) {
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, class Weights>
 __device__ __forceinline__ void consume(Consumer c) {
   const Args& a = c.a;
   RingPlace place{c.group, 0, c.group, a.ring};
@@ -417,23 +503,24 @@ __device__ __forceinline__ void consume(Consumer c) {
     opaque(c.warp);
     opaque(c.lane);
     if (p.type == kO) attention<kHeadDim>(a, p, place, c.warp, c.lane);
-    multiply_phase<kHeadDim>(c, p, place, best);
+    multiply_phase<kHeadDim, Weights>(c, p, place, best);
   }
   finish_choice(a, best, c.warp * 32 + c.lane);
 }
 
-__device__ __forceinline__ void fill_layer(const DecodeLayer& from, LayerTable& to) {
+__device__ __forceinline__ void fill_layer(const DecodeLayer& from, float code_factor,
+                                           LayerTable& to) {
   to.norm[0] = from.input_layernorm;
   to.norm[1] = from.post_attention_layernorm;
   to.norm[2] = from.q_norm;
   to.norm[3] = from.k_norm;
-  to.scale[0] = from.q.scale * 64.0F;
-  to.scale[1] = from.k.scale * 64.0F;
-  to.scale[2] = from.v.scale * 64.0F;
-  to.scale[3] = from.o.scale * 64.0F;
-  to.scale[4] = from.gate.scale * 64.0F;
-  to.scale[5] = from.up.scale * 64.0F;
-  to.scale[6] = from.down.scale * 64.0F;
+  to.scale[0] = from.q.scale * code_factor;
+  to.scale[1] = from.k.scale * code_factor;
+  to.scale[2] = from.v.scale * code_factor;
+  to.scale[3] = from.o.scale * code_factor;
+  to.scale[4] = from.gate.scale * code_factor;
+  to.scale[5] = from.up.scale * code_factor;
+  to.scale[6] = from.down.scale * code_factor;
 }
 
 // What the producer needs to start.
@@ -462,7 +549,7 @@ __device__ __forceinline__ void fill_tables(const LaunchArgs& launch, int thread
   SharedState& s = shared_state();
   const int blocks = static_cast<int>(gridDim.x);
   for (int i = thread; i < a.model.layers; i += kConsumers) {
-    fill_layer(launch.layer[i], s.layers[i]);
+    fill_layer(launch.layer[i], a.code_factor, s.layers[i]);
   }
   for (int i = thread; i < qkv_tiles(a); i += kConsumers) {
     s.qkv_parts[i] = static_cast<std::uint8_t>(parts_of(i, a.hidden_chunks, qkv_tiles(a), blocks));
@@ -482,7 +569,7 @@ __device__ __forceinline__ void fill_tables(const LaunchArgs& launch, int thread
   fill_rotation(a, thread);
 }
 
-template <int kHeadDim>
+template <int kHeadDim, class Weights>
 __global__ void __launch_bounds__(kThreads, 1)
     decode_kernel(const __grid_constant__ LaunchArgs launch) {
   const int thread = static_cast<int>(threadIdx.x);
@@ -503,7 +590,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const auto apart = static_cast<std::uint64_t>(a.x_chunks * kXChunkBytes);
   const std::uint64_t descriptor =
       apart >> 4 << 32 | static_cast<std::uint64_t>(128 >> 4) << 16 | address >> 4;
-  consume<kHeadDim>(Consumer{a, descriptor, warp, warp / 4, warp % 4, thread % 32});
+  consume<kHeadDim, Weights>(Consumer{a, descriptor, warp, warp / 4, warp % 4, thread % 32});
 }
 
 }  // namespace
@@ -536,6 +623,9 @@ Args shape_args(const DecodeModel& model) {
   a.o_chunks = chunks_of(model.heads * model.head_dim);
   a.down_chunks = chunks_of(model.intermediate);
   a.inverse_hidden = 1.0F / static_cast<float>(model.hidden);
+  // An E2M1 code is an E4M3 number of 2^-6 its value.
+  a.code_factor = model.nf4 ? model.nf4_table.factor : 64.0F;
+  a.nf4 = model.nf4_table;
   a.group = model.heads / model.kv_heads;
   a.subgroups = ceil_divide(a.group, kHeadsPerItem);
   return a;
@@ -549,7 +639,8 @@ bool takes(const DecodeModel& m) {
   if (m.heads % m.kv_heads != 0 || m.heads / m.kv_heads > 2 * kHeadsPerItem) return false;
   const Args a = shape_args(m);
   if (qkv_tiles(a) > kMaxQkvTiles || 2 * a.gate_tiles > kMaxGateUpTiles) return false;
-  return m.hidden % 16 == 0 && m.intermediate % 16 == 0;
+  const std::int64_t block = m.nf4 ? kNf4Block : kNvfp4Block;
+  return m.hidden % block == 0 && m.intermediate % block == 0;
 }
 
 // Activations staged at a time: the stream whole; of o's and down's columns a block's share, in
@@ -562,9 +653,14 @@ int staged_chunks(const Args& a, int blocks) {
   return std::max({a.hidden_chunks, ceil_divide(share, passes), kForAttention});
 }
 
-void* kernel_of(int head_dim) {
-  return head_dim == 128 ? reinterpret_cast<void*>(decode_kernel<128>)
-                         : reinterpret_cast<void*>(decode_kernel<64>);
+template <class Weights>
+void* kernel_for(int head_dim) {
+  return head_dim == 128 ? reinterpret_cast<void*>(decode_kernel<128, Weights>)
+                         : reinterpret_cast<void*>(decode_kernel<64, Weights>);
+}
+void* kernel_of(const DecodeModel& model) {
+  return model.nf4 ? kernel_for<Nf4Weights>(model.head_dim)
+                   : kernel_for<Nvfp4Weights>(model.head_dim);
 }
 
 // Every buffer of the workspace begins on 256 bytes.
@@ -634,8 +730,8 @@ cudaError_t decode_plan(const DecodeModel& model, DecodePlan& plan) {
   plan.splits = blocks / items;
   Workspace space{};
   plan.workspace_bytes = carve(a, plan, nullptr, space);
-  return cudaFuncSetAttribute(kernel_of(model.head_dim),
-                              cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
+  return cudaFuncSetAttribute(kernel_of(model), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              plan.shared_bytes);
 }
 
 cudaError_t decode_step(const DecodeModel& model, const DecodePlan& plan, const DecodeStep& step,
@@ -658,9 +754,9 @@ cudaError_t decode_step(const DecodeModel& model, const DecodePlan& plan, const 
   void* arguments[] = {&launch};
   // Cooperative: either all blocks run at once, as waiting for each other needs, or the launch
   // fails.
-  return cudaLaunchCooperativeKernel(
-      kernel_of(model.head_dim), dim3(static_cast<unsigned>(plan.blocks)), dim3(kThreads),
-      arguments, static_cast<std::size_t>(plan.shared_bytes), stream);
+  return cudaLaunchCooperativeKernel(kernel_of(model), dim3(static_cast<unsigned>(plan.blocks)),
+                                     dim3(kThreads), arguments,
+                                     static_cast<std::size_t>(plan.shared_bytes), stream);
 }
 
 }  // namespace qf::cuda

@@ -125,6 +125,15 @@ __device__ __forceinline__ void wgmma_m64n16k32_add(float (&c)[8], std::uint32_t
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 }
 
+// prmt: bytes of the pair {low, high} that the four nibbles of `selector` name; one with its
+// highest bit set gives eight copies of the byte's sign.
+__device__ __forceinline__ std::uint32_t permuted(std::uint32_t low, std::uint32_t high,
+                                                  std::uint32_t selector) {
+  std::uint32_t out;
+  asm("prmt.b32 %0,%1,%2,%3;" : "=r"(out) : "r"(low), "r"(high), "r"(selector));
+  return out;
+}
+
 // split_stream_word() in four instructions: the compiler makes two of the lop3.
 __device__ __forceinline__ void unpack_stream_word(std::uint32_t word, std::uint32_t& low,
                                                    std::uint32_t& high) {

@@ -109,7 +109,114 @@ __global__ void dequantize_kernel(StreamView w, StreamRows rows, std::int64_t fi
   }
 }
 
+// NF4's codes of columns col .. col + 3, the first in the lowest nibble.
+__device__ std::uint32_t nf4_codes(const Nf4View& w, std::int64_t row, std::int64_t col) {
+  if (row >= w.rows || col >= w.cols) return 0;
+  const std::uint8_t* const bytes = w.codes + (row * w.cols + col) / 2;
+  const std::uint32_t swapped =
+      static_cast<std::uint32_t>(bytes[0]) | static_cast<std::uint32_t>(bytes[1]) << 8;
+  return (swapped & 0x0F0FU) << 4 | (swapped >> 4 & 0x0F0FU);
+}
+
+__global__ void pack_nf4_kernel(Nf4View w, std::int64_t col_chunks, std::int64_t lanes,
+                                std::uint8_t* chunks) {
+  const std::int64_t index = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (index >= lanes) return;
+  const LanePlace p = place_of(index, col_chunks);
+  std::uint32_t words[4];
+  for (int j = 0; j < 4; ++j) {
+    words[j] =
+        nf4_word(nf4_codes(w, p.row, p.col + 16 * j), nf4_codes(w, p.row + 8, p.col + 16 * j));
+  }
+  std::uint8_t* const out = chunks + p.chunk * kStreamChunkBytes + p.warp * kWarpBytes;
+  *reinterpret_cast<uint4*>(out + p.unit * 512 + p.lane * 16) =
+      make_uint4(words[0], words[1], words[2], words[3]);
+  // Two lanes of four have a row's absmax of this unit to write.
+  const int half = p.lane & 3;
+  if (half > 1) return;
+  const std::int64_t row = p.row + 8 * half;
+  const std::int64_t block = p.chunk % col_chunks * (kStreamCols / kNf4Block) + p.unit;
+  const std::int64_t blocks = w.cols / kNf4Block;
+  reinterpret_cast<float*>(out + kScaleOffset)[(p.lane / 4 + 8 * half) * 4 + p.unit] =
+      row < w.rows && block < blocks ? w.absmax[row * blocks + block] : 0.0F;
+}
+
+template <class Out>
+__global__ void dequantize_nf4_kernel(StreamNf4View w, StreamRows rows, std::int64_t first_chunk,
+                                      unsigned col_chunks, Out* out) {
+  __shared__ float code_book[16];
+  if (threadIdx.x < 16) code_book[threadIdx.x] = w.code_book[threadIdx.x];
+  __syncthreads();
+  // Two blocks a chunk; in 32 bits, where division is quick.
+  const unsigned chunk = blockIdx.x / 2;
+  const int index = static_cast<int>(blockIdx.x % 2) * kThreads + static_cast<int>(threadIdx.x);
+  const int lane = index & 31;
+  const int unit = index >> 5 & 3;
+  const int warp = index >> 7;
+  const std::int64_t first_row = first_chunk / col_chunks * kStreamRows - rows.first +
+                                 chunk / col_chunks * kStreamRows + warp * 16 + (lane >> 2);
+  const std::int64_t first_col = chunk % col_chunks * kStreamCols + unit * 64 + 4 * (lane & 3);
+  const std::uint8_t* const in =
+      w.chunks + (first_chunk + chunk) * kStreamChunkBytes + warp * kWarpBytes;
+  const uint4 quad = *reinterpret_cast<const uint4*>(in + unit * 512 + lane * 16);
+  const std::uint32_t words[4] = {quad.x, quad.y, quad.z, quad.w};
+  const float* const absmax = reinterpret_cast<const float*>(in + kScaleOffset) + unit;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const std::int64_t col = first_col + 16 * j;
+    if (col >= w.cols) continue;
+    std::uint32_t codes[2];
+    split_nf4_word(words[j], codes[0], codes[1]);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const std::int64_t row = first_row + 8 * half;
+      if (row < 0 || row >= rows.count) continue;
+      const float scale = absmax[((lane >> 2) + 8 * half) * 4];
+      store4(out + row * w.cols + col, make_float4(code_book[codes[half] & 0xFU] * scale,
+                                                   code_book[codes[half] >> 4 & 0xFU] * scale,
+                                                   code_book[codes[half] >> 8 & 0xFU] * scale,
+                                                   code_book[codes[half] >> 12 & 0xFU] * scale));
+    }
+  }
+}
+
 bool misaligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0; }
+
+unsigned grid_for(std::int64_t blocks) {
+  return blocks > INT_MAX ? 0 : static_cast<unsigned>(blocks);
+}
+
+// Of pack_kernel: lanes of all chunks.
+struct PackShape {
+  std::int64_t col_chunks, lanes;
+  unsigned grid;
+};
+PackShape pack_shape(std::int64_t rows, std::int64_t cols) {
+  const std::int64_t col_chunks = stream_col_chunks(cols);
+  const std::int64_t lanes = stream_row_tiles(rows) * col_chunks * 512;
+  return {col_chunks, lanes, grid_for((lanes + kThreads - 1) / kThreads)};
+}
+
+// Of the chunks that hold some rows: two blocks each.
+struct RowChunks {
+  std::int64_t first;
+  unsigned col_chunks, grid;
+};
+RowChunks chunks_of(const StreamRows& rows, std::int64_t cols) {
+  const std::int64_t col_chunks = stream_col_chunks(cols);
+  const std::int64_t first_tile = rows.first / kStreamRows;
+  const std::int64_t tiles = stream_row_tiles(rows.first + rows.count) - first_tile;
+  static_assert(2 * kThreads == 512, "lanes of a chunk");
+  return {first_tile * col_chunks, static_cast<unsigned>(col_chunks),
+          grid_for(2 * tiles * col_chunks)};
+}
+
+template <class View, class Out>
+bool takes_rows(const View& w, std::int64_t block, const StreamRows& rows, const Out* out) {
+  return w.rows > 0 && w.cols > 0 && w.cols % block == 0 && rows.first >= 0 && rows.count > 0 &&
+         rows.count <= w.rows - rows.first && w.chunks != nullptr && !misaligned(w.chunks) &&
+         !misaligned(out);
+}
 
 }  // namespace
 
@@ -118,36 +225,53 @@ cudaError_t pack_stream(const Nvfp4View& w, std::uint8_t* chunks, cudaStream_t s
       misaligned(chunks)) {
     return cudaErrorInvalidValue;
   }
-  const std::int64_t col_chunks = stream_col_chunks(w.cols);
-  const std::int64_t lanes = stream_row_tiles(w.rows) * col_chunks * 512;
-  const std::int64_t grid = (lanes + kThreads - 1) / kThreads;
-  if (grid > INT_MAX) return cudaErrorInvalidValue;
-  pack_kernel<<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(w, col_chunks, lanes, chunks);
+  const PackShape shape = pack_shape(w.rows, w.cols);
+  if (shape.grid == 0) return cudaErrorInvalidValue;
+  pack_kernel<<<shape.grid, kThreads, 0, stream>>>(w, shape.col_chunks, shape.lanes, chunks);
+  return cudaGetLastError();
+}
+
+cudaError_t pack_stream(const Nf4View& w, std::uint8_t* chunks, cudaStream_t stream) {
+  if (w.rows <= 0 || w.cols <= 0 || w.block != kNf4Block || w.cols % kNf4Block != 0 ||
+      misaligned(chunks)) {
+    return cudaErrorInvalidValue;
+  }
+  const PackShape shape = pack_shape(w.rows, w.cols);
+  if (shape.grid == 0) return cudaErrorInvalidValue;
+  pack_nf4_kernel<<<shape.grid, kThreads, 0, stream>>>(w, shape.col_chunks, shape.lanes, chunks);
   return cudaGetLastError();
 }
 
 template <class Out>
 cudaError_t dequantize_stream(const StreamView& w, const StreamRows& rows, Out* out,
                               cudaStream_t stream) {
-  if (w.rows <= 0 || w.cols <= 0 || w.cols % kNvfp4Block != 0 || rows.first < 0 ||
-      rows.count <= 0 || rows.count > w.rows - rows.first || w.chunks == nullptr ||
-      misaligned(w.chunks) || misaligned(out)) {
-    return cudaErrorInvalidValue;
-  }
-  const std::int64_t col_chunks = stream_col_chunks(w.cols);
-  const std::int64_t first_tile = rows.first / kStreamRows;
-  const std::int64_t tiles = stream_row_tiles(rows.first + rows.count) - first_tile;
-  static_assert(2 * kThreads == 512, "lanes of a chunk");
-  const std::int64_t grid = 2 * tiles * col_chunks;
-  if (grid > INT_MAX) return cudaErrorInvalidValue;
-  dequantize_kernel<<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(
-      w, rows, first_tile * col_chunks, static_cast<unsigned>(col_chunks), out);
+  if (!takes_rows(w, kNvfp4Block, rows, out)) return cudaErrorInvalidValue;
+  const RowChunks chunks = chunks_of(rows, w.cols);
+  if (chunks.grid == 0) return cudaErrorInvalidValue;
+  dequantize_kernel<<<chunks.grid, kThreads, 0, stream>>>(w, rows, chunks.first, chunks.col_chunks,
+                                                          out);
   return cudaGetLastError();
 }
 
-template cudaError_t dequantize_stream(const StreamView&, const StreamRows&, float*, cudaStream_t);
-template cudaError_t dequantize_stream(const StreamView&, const StreamRows&, __half*, cudaStream_t);
-template cudaError_t dequantize_stream(const StreamView&, const StreamRows&, __nv_bfloat16*,
-                                       cudaStream_t);
+template <class Out>
+cudaError_t dequantize_stream(const StreamNf4View& w, const StreamRows& rows, Out* out,
+                              cudaStream_t stream) {
+  if (!takes_rows(w, kNf4Block, rows, out) || w.code_book == nullptr) return cudaErrorInvalidValue;
+  const RowChunks chunks = chunks_of(rows, w.cols);
+  if (chunks.grid == 0) return cudaErrorInvalidValue;
+  dequantize_nf4_kernel<<<chunks.grid, kThreads, 0, stream>>>(w, rows, chunks.first,
+                                                              chunks.col_chunks, out);
+  return cudaGetLastError();
+}
+
+#define QF_INSTANTIATE(Out)                                                             \
+  template cudaError_t dequantize_stream(const StreamView&, const StreamRows&, Out*,    \
+                                         cudaStream_t);                                 \
+  template cudaError_t dequantize_stream(const StreamNf4View&, const StreamRows&, Out*, \
+                                         cudaStream_t)
+QF_INSTANTIATE(float);
+QF_INSTANTIATE(__half);
+QF_INSTANTIATE(__nv_bfloat16);
+#undef QF_INSTANTIATE
 
 }  // namespace qf::cuda

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "qwen3fp4/kernels/cuda/stream_layout.h"
+#include "qwen3fp4/kernels/nf4_table.h"
 
 // One token through a whole Qwen3 (or Llama-family) model in one persistent kernel, for Hopper
 // (compute capability 9.0): one thread block an SM, each with a share of every matrix's chunks
@@ -17,9 +18,10 @@
 // Arithmetic: an activation is the sum of three E4M3 terms times a power of two shared by 256
 // neighbours; products with the weights' exact E4M3 codes run on the FP8 tensor cores, block
 // scales are applied in fp32. For y = W x, |y - exact| <= 2^-11 sum |w x|: closer than fp16
-// activations. The stream (the residual) is fixed point in steps of 2^-30, so that |x| < 2^26,
-// because integer sums do not depend on the order in which the blocks add to them; all other sums
-// have a fixed order. So the same inputs give the same bits in every run.
+// activations. An NF4 level is the sum of two E4M3 numbers within 2^-11 of itself (nf4_table.h),
+// which adds as much to the bound. The stream (the residual) is fixed point in steps of 2^-30, so
+// that |x| < 2^26, because integer sums do not depend on the order in which the blocks add to them;
+// all other sums have a fixed order. So the same inputs give the same bits in every run.
 namespace qf::cuda {
 
 inline constexpr int kDecodeMaxLayers = 64;
@@ -29,7 +31,7 @@ inline constexpr int kDecodeMaxBlocks = 256;
 
 struct DecodeMatrix {
   const std::uint8_t* chunks;  // in the stream layout
-  float scale;                 // tensor scale
+  float scale;                 // tensor scale; NF4: 1
 };
 
 struct DecodeLayer {
@@ -52,6 +54,8 @@ struct DecodeModel {
   __half* keys;                       // [layers, kv_heads, context, head_dim]
   __half* values;                     // [layers, kv_heads, context, head_dim]
   std::int64_t context;
+  bool nf4;  // all matrices are NF4, and nf4_table their code book's; else NVFP4
+  Nf4Table nf4_table;
   DecodeLayer layer[kDecodeMaxLayers];
 };
 
@@ -86,7 +90,7 @@ struct DecodePlan {
 // cudaErrorNotSupported: not compute capability 9.0. cudaErrorInvalidValue: a shape that the kernel
 // does not take: head_dim other than 64 and 128, heads not a multiple of kv_heads or more than 8 of
 // them sharing one, hidden over kDecodeMaxHidden, more layers than kDecodeMaxLayers, sizes that are
-// no multiples of 16.
+// no multiples of a block (16; NF4: 64).
 [[nodiscard]] cudaError_t decode_plan(const DecodeModel& model, DecodePlan& plan);
 
 struct DecodeStep {

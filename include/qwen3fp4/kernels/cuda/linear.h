@@ -28,5 +28,7 @@ struct LinearOperands {
 
 [[nodiscard]] cudaError_t linear_stream(const StreamView& w, const LinearOperands& operands,
                                         cudaStream_t stream);
+[[nodiscard]] cudaError_t linear_stream(const StreamNf4View& w, const LinearOperands& operands,
+                                        cudaStream_t stream);
 
 }  // namespace qf::cuda
