@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "qwen3fp4/base/error.h"
 #include "qwen3fp4/formats/tensor_info.h"
 #include "qwen3fp4/model/packed_entries.h"
 #include "qwen3fp4/model/weights.h"
@@ -137,8 +138,10 @@ void add_trained(TrainShapes& shapes, const TrainStart& start, bool with_head, b
                  const std::function<WeightFormat(const WeightSpec&)>& format_of) {
   shapes.first_trained_layer = shapes.config.num_hidden_layers;
   const auto trains = trained_weights(shapes.config, start);
+  bool any = false;
   for_each_weight(shapes.config, with_head, [&](const WeightSpec& spec) {
     if (!trains(spec)) return;
+    any = true;
     const std::int64_t cols = spec.shape.back();
     const std::int64_t rows = element_count(spec.shape) / cols;
     const WeightFormat format = format_of(spec);
@@ -157,6 +160,10 @@ void add_trained(TrainShapes& shapes, const TrainStart& start, bool with_head, b
     shapes.first_trained_layer = std::min<std::int64_t>(
         shapes.first_trained_layer, std::stoll(spec.name.substr(kPrefix.size())));
   });
+  if (!any) {
+    fail(ExitCode::kUsage, "--freeze: expected something left to train, found that '{}' fits all",
+         start.freeze);
+  }
 }
 
 }  // namespace

@@ -217,6 +217,8 @@ TEST_F(TrainCommands, RefusesBeforeItWorks) {
   refuse(words("out", {"--steps", "2", "--warmup", "3"}), 2, "--warmup: expected at most the 2");
   refuse(words("out", {"--system-mix", "1,2"}), 2, "expected four numbers");
   refuse(words("out", {"--freeze", "("}), 2, "--freeze");
+  refuse(words("out", {"--freeze", ".", "--lr", "1e-4"}), 2, "expected something left to train");
+  refuse(words("out", {"--freeze", ".", "--dry-run"}), 2, "expected something left to train");
   refuse(words("out", {"--train-embedding", "--freeze", "embed"}), 2, "expected no --freeze");
   refuse(words("out", {"--train-embedding", "--train-last-layers", "1"}), 2, "expected all layers");
   refuse(words("out", {"--sample-every", "1", "--sample-prompt", std::string(9000, 'x')}), 2,
