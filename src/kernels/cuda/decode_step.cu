@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <iterator>
+#include <type_traits>
 #include <utility>
 
 #include "decode_args.cuh"
@@ -90,26 +91,40 @@ struct Producer {
     }
   }
   // Keys, then values, of the tokens that the cache holds.
+  template <class T>
   __device__ __forceinline__ void cached_tokens(const Phase& p) {
     const AttentionShare& share = shared_state().share;
-    const int slot_size = slot_tokens(a.model.head_dim);
+    const int slot_size = slot_tokens<T>(a.model.head_dim);
     for (int i = 0; i < share.slots; ++i) {
       const int tokens = min(slot_size, share.cached - i * slot_size);
-      const int bytes = tokens * a.model.head_dim * 2;
-      const std::int64_t place =
-          cache_place(a, p.layer, share.kv_head, share.first + i * slot_size);
-      acquire(2 * bytes);
-      copy(0, a.model.keys + place, bytes);
-      copy(bytes, a.model.values + place, bytes);
+      const int bytes = tokens * a.model.head_dim * static_cast<int>(sizeof(T));
+      const std::int64_t first = share.first + i * slot_size;
+      const std::int64_t place = cache_place(a, p.layer, share.kv_head, first);
+      const T* const keys = static_cast<const T*>(a.model.keys) + place;
+      const T* const values = static_cast<const T*>(a.model.values) + place;
+      if constexpr (std::is_same_v<T, E4M3>) {
+        const int scale_bytes = copied_scale_bytes(tokens);
+        const std::int64_t scales = scale_place(a, p.layer, share.kv_head, first);
+        acquire(2 * (bytes + scale_bytes));
+        copy(0, keys, bytes);
+        copy(kSlotPart, values, bytes);
+        copy(2 * kSlotPart, a.model.key_scales + scales, scale_bytes);
+        copy(2 * kSlotPart + kSlotScaleBytes, a.model.value_scales + scales, scale_bytes);
+      } else {
+        acquire(2 * bytes);
+        copy(0, keys, bytes);
+        copy(bytes, values, bytes);
+      }
       advance();
     }
   }
+  template <class T>
   __device__ __forceinline__ void run() {
     const int phases = a.model.layers * kPhasesPerLayer;
     for (int index = 0; index <= phases; ++index) {
       const Phase p = phase_at(a, shared_state().ranges, index);
       if (p.type == kQkv) prefetch_norms(launch, p.layer);
-      if (p.type == kO) cached_tokens(p);
+      if (p.type == kO) cached_tokens<T>(p);
       weights(p);
     }
   }
@@ -397,7 +412,7 @@ __device__ __forceinline__ void start_stream(const Args& a, int thread) {
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, class T>
 __device__ __forceinline__ void consume(Consumer c) {
   const Args& a = c.a;
   RingPlace place{c.group, 0, c.group, a.ring};
@@ -416,7 +431,7 @@ __device__ __forceinline__ void consume(Consumer c) {
     // the registers that a phase needs.
     opaque(c.warp);
     opaque(c.lane);
-    if (p.type == kO) attention<kHeadDim>(a, p, place, c.warp, c.lane);
+    if (p.type == kO) attention<kHeadDim, T>(a, p, place, c.warp, c.lane);
     multiply_phase<kHeadDim>(c, p, place, best);
   }
   finish_choice(a, best, c.warp * 32 + c.lane);
@@ -437,10 +452,11 @@ __device__ __forceinline__ void fill_layer(const DecodeLayer& from, LayerTable& 
 }
 
 // What the producer needs to start.
+template <class T>
 __device__ __forceinline__ void fill_first(const Args& a, int thread) {
   SharedState& s = shared_state();
   if (thread <= kHead) s.ranges[thread] = range_of(a, thread);
-  if (thread == 32) s.share = attention_share(a);
+  if (thread == 32) s.share = attention_share<T>(a);
   constexpr int kWords = sizeof(Args) / 4;
   static_assert(kWords <= kThreads && sizeof(Args) % 4 == 0);
   if (thread < kWords) {
@@ -482,17 +498,17 @@ __device__ __forceinline__ void fill_tables(const LaunchArgs& launch, int thread
   fill_rotation(a, thread);
 }
 
-template <int kHeadDim>
+template <int kHeadDim, class T>
 __global__ void __launch_bounds__(kThreads, 1)
     decode_kernel(const __grid_constant__ LaunchArgs launch) {
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = __shfl_sync(~0U, thread / 32, 0);
-  fill_first(launch.args, thread);
+  fill_first<T>(launch.args, thread);
   __syncthreads();
   const Args& a = shared_state().args;
   if (warp >= kConsumerWarps) {
     fewer_registers<kProducerRegisters>();
-    if (thread == kConsumers) Producer{launch, a}.run();
+    if (thread == kConsumers) Producer{launch, a}.template run<T>();
     return;
   }
   more_registers<kConsumerRegisters>();
@@ -503,7 +519,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const auto apart = static_cast<std::uint64_t>(a.x_chunks * kXChunkBytes);
   const std::uint64_t descriptor =
       apart >> 4 << 32 | static_cast<std::uint64_t>(128 >> 4) << 16 | address >> 4;
-  consume<kHeadDim>(Consumer{a, descriptor, warp, warp / 4, warp % 4, thread % 32});
+  consume<kHeadDim, T>(Consumer{a, descriptor, warp, warp / 4, warp % 4, thread % 32});
 }
 
 }  // namespace
@@ -526,7 +542,8 @@ Args shape_args(const DecodeModel& model) {
   a.model = {model.layers,       model.hidden,   model.intermediate, model.heads,
              model.kv_heads,     model.head_dim, model.vocab,        model.rms_norm_eps,
              model.embed_tokens, model.norm,     model.lm_head,      model.rope_cos,
-             model.rope_sin,     model.keys,     model.values,       model.context};
+             model.rope_sin,     model.keys,     model.values,       model.key_scales,
+             model.value_scales, model.context};
   a.q_tiles = tiles_of(model.heads * model.head_dim);
   a.kv_tiles = tiles_of(model.kv_heads * model.head_dim);
   a.o_tiles = tiles_of(model.hidden);
@@ -546,6 +563,7 @@ bool takes(const DecodeModel& m) {
                         m.kv_heads > 0 && m.vocab > 0 && m.context > 0;
   if (!positive || m.layers > kDecodeMaxLayers || m.hidden > kDecodeMaxHidden) return false;
   if (m.head_dim != 64 && m.head_dim != 128) return false;
+  if ((m.key_scales == nullptr) != (m.value_scales == nullptr)) return false;
   if (m.heads % m.kv_heads != 0 || m.heads / m.kv_heads > 2 * kHeadsPerItem) return false;
   const Args a = shape_args(m);
   if (qkv_tiles(a) > kMaxQkvTiles || 2 * a.gate_tiles > kMaxGateUpTiles) return false;
@@ -562,9 +580,14 @@ int staged_chunks(const Args& a, int blocks) {
   return std::max({a.hidden_chunks, ceil_divide(share, passes), kForAttention});
 }
 
+template <class T>
 void* kernel_of(int head_dim) {
-  return head_dim == 128 ? reinterpret_cast<void*>(decode_kernel<128>)
-                         : reinterpret_cast<void*>(decode_kernel<64>);
+  return head_dim == 128 ? reinterpret_cast<void*>(decode_kernel<128, T>)
+                         : reinterpret_cast<void*>(decode_kernel<64, T>);
+}
+void* kernel_of(const DecodeModel& model) {
+  return model.key_scales == nullptr ? kernel_of<__half>(model.head_dim)
+                                     : kernel_of<E4M3>(model.head_dim);
 }
 
 // Every buffer of the workspace begins on 256 bytes.
@@ -634,8 +657,8 @@ cudaError_t decode_plan(const DecodeModel& model, DecodePlan& plan) {
   plan.splits = blocks / items;
   Workspace space{};
   plan.workspace_bytes = carve(a, plan, nullptr, space);
-  return cudaFuncSetAttribute(kernel_of(model.head_dim),
-                              cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
+  return cudaFuncSetAttribute(kernel_of(model), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              plan.shared_bytes);
 }
 
 cudaError_t decode_step(const DecodeModel& model, const DecodePlan& plan, const DecodeStep& step,
@@ -658,9 +681,9 @@ cudaError_t decode_step(const DecodeModel& model, const DecodePlan& plan, const 
   void* arguments[] = {&launch};
   // Cooperative: either all blocks run at once, as waiting for each other needs, or the launch
   // fails.
-  return cudaLaunchCooperativeKernel(
-      kernel_of(model.head_dim), dim3(static_cast<unsigned>(plan.blocks)), dim3(kThreads),
-      arguments, static_cast<std::size_t>(plan.shared_bytes), stream);
+  return cudaLaunchCooperativeKernel(kernel_of(model), dim3(static_cast<unsigned>(plan.blocks)),
+                                     dim3(kThreads), arguments,
+                                     static_cast<std::size_t>(plan.shared_bytes), stream);
 }
 
 }  // namespace qf::cuda
