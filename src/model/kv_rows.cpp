@@ -12,7 +12,7 @@
 namespace qf {
 namespace {
 
-// Rows of one task.
+// Rows of one task: fewer are not worth a second thread.
 constexpr std::int64_t kRows = 256;
 
 const std::uint8_t* codes_of(const at::Tensor& codes) {
@@ -24,9 +24,12 @@ template <class Task>
 void by_rows(const at::Tensor& x_KSE, const Task& task) {
   const std::int64_t tokens = x_KSE.size(1);
   const std::int64_t pieces = (tokens + kRows - 1) / kRows;
-  parallel_chunks(x_KSE.size(0) * pieces, 1, [&](std::int64_t i, std::int64_t) {
-    const std::int64_t first = i % pieces * kRows;
-    task(i / pieces, first, std::min(kRows, tokens - first));
+  const std::int64_t together = std::max<std::int64_t>(1, kRows / tokens);  // heads of few tokens
+  parallel_chunks(x_KSE.size(0) * pieces, together, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t first = i % pieces * kRows;
+      task(i / pieces, first, std::min(kRows, tokens - first));
+    }
   });
 }
 
