@@ -70,8 +70,9 @@ for model in "${models[@]}"; do
     echo "different, or the same for every seed" && failed=1
   fi
   echo "== $model: KL(reference || cuda)"
-  for dtype in fp32 fp16 bf16; do
-    "$program" perplexity --model "$model" --backend cuda --dtype $dtype --file doc/cli.md \
+  for options in '--dtype fp32' '--dtype fp16' '--dtype bf16' '--kv-cache bf16'; do
+    # shellcheck disable=SC2086
+    "$program" perplexity --model "$model" --backend cuda $options --file doc/cli.md \
       --max-tokens 1024 --kl-against "$model" --kl-backend reference --json || failed=1
   done
 done

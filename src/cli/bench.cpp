@@ -166,9 +166,10 @@ bool BenchCommand::plan_only(const ModelConfig& config, std::int64_t weights,
   };
   const std::int64_t longest = std::max(most(bench.prompt_tokens), most(bench.decode_tokens));
   const auto plan_of = [&](std::int64_t depth) {
-    auto plan = plan_inference(
-        config, weights, backend,
-        {.context = depth + longest, .prompt = std::max(most(bench.prompt_tokens), depth)});
+    auto plan = plan_inference(config, weights, backend,
+                               {.context = depth + longest,
+                                .prompt = std::max(most(bench.prompt_tokens), depth),
+                                .kv_cache = bench.kv_cache});
     add_bandwidth(plan, backend.device().is_cuda());
     return plan;
   };
@@ -231,12 +232,12 @@ void refuse_options(const CLI::App& command, std::initializer_list<const char*> 
 void check_options(const CLI::App& command) {
   if (command.count("--kernels") > 0) {
     refuse_options(command,
-                   {"--model", "--backend", "--dtype", "--synthetic", "--format", "--pp", "--tg",
-                    "--depth", "--train", "--dry-run"},
+                   {"--model", "--backend", "--dtype", "--kv-cache", "--synthetic", "--format",
+                    "--pp", "--tg", "--depth", "--train", "--dry-run"},
                    "--kernels, which runs no model");
   }
   if (command.count("--train") > 0) {
-    refuse_options(command, {"--format", "--pp", "--tg", "--depth"},
+    refuse_options(command, {"--kv-cache", "--format", "--pp", "--tg", "--depth"},
                    "--train, which runs steps on NVFP4");
   }
 }
@@ -266,6 +267,7 @@ void add_bench(CLI::App& app) {
       "bench", "Measure a model's or the kernels' speed against this machine's read bandwidth");
   const auto options = std::make_shared<BenchCommand>();
   bind(*command, options->model);
+  bind_kv_cache(*command, options->bench.kv_cache);
   auto* synthetic = command
                         ->add_option("--synthetic", options->synthetic,
                                      fmt::format("Random weights in the shapes of: {}",

@@ -108,6 +108,7 @@ Json to_json(const BenchSubject& subject, const BenchReport& report) {
             {"parameters", subject.parameters},
             {"weight_bytes", subject.weight_bytes},
             {"decode_bytes", subject.decode_bytes},
+            {"kv_cache", report.kv_cache},
             {"decode", report.decode}};
   add(json, report.device);
   json["rows"] = Json::array();
@@ -188,6 +189,7 @@ std::string to_markdown(const BenchSubject& subject, const BenchReport& report) 
          fmt::format("\n{:.3f} billion parameters, {:.1f} MB of weights; ",
                      static_cast<double>(subject.parameters) / 1e9,
                      static_cast<double>(subject.weight_bytes) / 1e6) +
+         (report.kv_cache.empty() ? "" : fmt::format("keys and values in {}; ", report.kv_cache)) +
          device_line(report.device);
 }
 

@@ -102,6 +102,7 @@ void bind_limits(CLI::App& command, GenerateCommand& options) {
       ->type_name("TEXT")
       ->allow_extra_args(false);
   command.add_flag("--ignore-eos", options.ignore_eos, "Do not stop at end tokens");
+  bind_kv_cache(command, generator.kv_cache);
   add_choice(command, "--use-kvc", generator.use_kv_cache, {{"true", true}, {"false", false}},
              "false: run the whole sequence again for every token, for comparison");
   add_choice(command, "--fused", generator.fused, {{"true", true}, {"false", false}},
@@ -218,7 +219,7 @@ bool GenerateCommand::plan_only(const OpenedModel& opened) const {
     // Without a cache the whole sequence is a prompt in the end.
     const std::int64_t longest = generator.use_kv_cache ? prompt_tokens : context;
     return plan_inference(opened.config(), weights, *opened.backend,
-                          {.context = context, .prompt = longest});
+                          {.context = context, .prompt = longest, .kv_cache = generator.kv_cache});
   };
   MemoryPlan plan = plan_of(generator.context);
   return settle_plan(plan, opened.on_device(), {.dry_run = dry_run, .json = json},
@@ -242,7 +243,8 @@ std::optional<SavedSession> GenerateCommand::open_session(const OpenedModel& ope
   }
   fingerprint_ = model_fingerprint(opened.folder);
   if (!std::filesystem::exists(session)) return std::nullopt;
-  const auto type = c10::typeMetaToScalarType(opened.backend->cache_options().dtype());
+  const auto type = kv_stored_type(
+      generator.kv_cache, c10::typeMetaToScalarType(opened.backend->cache_options().dtype()));
   return SavedSession(session, {opened.config(), fingerprint_, type});
 }
 
@@ -311,6 +313,8 @@ void GenerateCommand::run() {
   const LoadedModel loaded = load(std::move(opened), model);
   const Tokenizer* tokenizer = loaded.folder.tokenizer ? &*loaded.folder.tokenizer : nullptr;
   Generator run(loaded.model, tokenizer, generator);
+  spdlog::debug("KV cache: {} of {}", gigabytes(run.cache().bytes()),
+                kv_type_name(run.cache().keys().scalar_type()));
   spdlog::debug("decode: {}", run.decode_description());
   if (saved) restore(run, *saved);
   auto rows = nlohmann::json::array();

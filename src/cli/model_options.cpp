@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "app.h"
 #include "progress.h"
 #include "qwen3fp4/backend/cuda.h"
 #include "qwen3fp4/base/error.h"
@@ -45,6 +46,17 @@ void bind(CLI::App& command, ModelOptions& options) {
       ->check(CLI::IsMember({"auto", "fp32", "fp16", "bf16"}))
       ->type_name("NAME")
       ->capture_default_str();
+}
+
+void bind_kv_cache(CLI::App& command, KvCacheType& type) {
+  add_choice(command, "--kv-cache", type,
+             {{"auto", KvCacheType::kAuto},
+              {"fp32", KvCacheType::kF32},
+              {"fp16", KvCacheType::kF16},
+              {"bf16", KvCacheType::kBF16},
+              {"fp8", KvCacheType::kFp8}},
+             "What keys and values are stored as; fp8: E4M3 and a scale for each token and head; "
+             "auto: what attention reads");
 }
 
 std::unique_ptr<Backend> make_backend(const ModelOptions& options) {

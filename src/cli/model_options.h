@@ -12,6 +12,7 @@
 
 #include "qwen3fp4/backend/backend.h"
 #include "qwen3fp4/base/error.h"
+#include "qwen3fp4/model/kv_cache.h"
 #include "qwen3fp4/model/model_folder.h"
 #include "qwen3fp4/model/qwen3_model.h"
 #include "qwen3fp4/run/prompt.h"
@@ -30,6 +31,9 @@ struct ModelOptions {
 void bind(CLI::App& command, ModelOptions& options);
 // Without --backend, for commands that have another way to say it.
 void bind_without_backend(CLI::App& command, ModelOptions& options);
+
+// --kv-cache.
+void bind_kv_cache(CLI::App& command, KvCacheType& type);
 
 // --backend in --dtype.
 [[nodiscard]] std::unique_ptr<Backend> make_backend(const ModelOptions& options);

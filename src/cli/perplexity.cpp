@@ -62,12 +62,14 @@ bool PerplexityCommand::plan_only(const OpenedModel& opened,
   const auto plan_of = [&](std::int64_t context) {
     // Logits, in double precision too, and their log-softmax; of two models twice, and the terms
     // of their divergence.
-    const InferenceRun run{.context = context,
-                           .prompt = context,
-                           .logit_rows = kPerplexityRows,
-                           .logit_bytes = teacher ? 56 : 20};
+    InferenceRun run{.context = context,
+                     .prompt = context,
+                     .logit_rows = kPerplexityRows,
+                     .logit_bytes = teacher ? 56 : 20,
+                     .kv_cache = perplexity.kv_cache};
     auto plan = plan_inference(opened.config(), weights, *opened.backend, run);
     if (teacher) {
+      run.kv_cache = KvCacheType::kAuto;
       const auto other =
           plan_inference(teacher->config(), teacher->weight_bytes(), *teacher->backend, run);
       std::int64_t held = 0;
@@ -125,6 +127,7 @@ void add_perplexity(CLI::App& app) {
       "perplexity", "Score a text, and compare with another model by KL divergence");
   const auto options = std::make_shared<PerplexityCommand>();
   bind(*command, options->model);
+  bind_kv_cache(*command, options->perplexity.kv_cache);
   command->add_option("--file", options->file, "Text to score (-: stdin)")
       ->type_name("FILE")
       ->required();

@@ -34,7 +34,13 @@ const float* norm_data(const at::Tensor& norm) {
 // Why the kernel cannot run this model, or nothing.
 std::string obstacle(const Qwen3Model& model, const KvCache& cache) {
   if (!model.backend().device().is_cuda()) return "the backend is not cuda";
-  if (cache.keys().scalar_type() != at::kHalf) return "keys and values are not cached in fp16";
+  const at::ScalarType cached = cache.keys().scalar_type();
+  if (cached != at::kHalf && cached != at::kFloat8_e4m3fn) {
+    return fmt::format("keys and values are cached in {}, neither fp16 nor fp8",
+                       kv_type_name(cached));
+  }
+  // Its activations are closer than fp16, but not fp32.
+  if (cache.read_type() == at::kFloat) return "--dtype is fp32";
   if (model.layers().size() > static_cast<std::size_t>(cuda::kDecodeMaxLayers)) {
     return fmt::format("the model has more than {} layers", cuda::kDecodeMaxLayers);
   }
@@ -77,8 +83,12 @@ cuda::DecodeModel decode_model(const Qwen3Model& model, const KvCache& cache,
   m.lm_head = matrix(model.lm_head());
   m.rope_cos = norm_data(cos_SE);
   m.rope_sin = norm_data(sin_SE);
-  m.keys = device_data<__half>(cache.keys());
-  m.values = device_data<__half>(cache.values());
+  m.keys = cache.keys().data_ptr();
+  m.values = cache.values().data_ptr();
+  if (cache.key_scales().defined()) {
+    m.key_scales = cache.key_scales().data_ptr<float>();
+    m.value_scales = cache.value_scales().data_ptr<float>();
+  }
   m.context = cache.context();
   m.nf4 = model.lm_head().format() == WeightFormat::kNf4;
   if (m.nf4) {

@@ -209,6 +209,10 @@ class TokenPass {
     a.context = cache_.context();
     a.keys = device_data<T>(cache_.keys().select(0, index));
     a.values = device_data<T>(cache_.values().select(0, index));
+    if (cache_.key_scales().defined()) {
+      a.key_scales = data(cache_.key_scales().select(0, index));
+      a.value_scales = data(cache_.value_scales().select(0, index));
+    }
     a.cos = data(cos_);
     a.sin = data(sin_);
     a.q_norm = layer.q_norm.defined() ? data(layer.q_norm) : nullptr;
@@ -346,6 +350,9 @@ class GraphDecoder final : public FusedDecoder {
         break;
       case at::kBFloat16:
         run(static_cast<__nv_bfloat16*>(nullptr));
+        break;
+      case at::kFloat8_e4m3fn:
+        run(static_cast<E4M3*>(nullptr));
         break;
       default:
         run(static_cast<float*>(nullptr));

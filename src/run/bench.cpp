@@ -102,8 +102,8 @@ class Bench {
       : model_(model),
         options_(options),
         progress_(progress),
-        cache_(model.config(), context_of(options, model.config()),
-               model.backend().cache_options()),
+        cache_(model.config(), context_of(options, model.config()), model.backend().cache_options(),
+               options.kv_cache),
         allowed_(static_cast<std::size_t>(model.config().vocab_size), true),
         sampler_({}, allowed_),
         fused_(FusedDecoder::make(model, cache_, allowed_, why_not_fused_)),
@@ -125,6 +125,7 @@ class Bench {
 
   BenchReport run() {
     BenchReport report;
+    report.kv_cache = kv_type_name(cache_.keys().scalar_type());
     report.decode = fused_ ? std::string(fused_->description())
                            : fmt::format("operation by operation ({})", why_not_fused_);
     for (const std::int64_t depth : options_.depths) {
@@ -225,7 +226,7 @@ class Bench {
   }
 
   [[nodiscard]] std::int64_t bytes_of(const Test& test, std::int64_t depth) const {
-    const std::int64_t cached = cache_.bytes() / cache_.context();  // a token's keys and values
+    const std::int64_t cached = cache_.token_bytes();
     const std::int64_t n = test.tokens;
     if (test.decodes) return n * model_.decode_bytes() + cached * (n * depth + n * (n - 1) / 2);
     // A tied head reads every row as it is.

@@ -39,8 +39,8 @@ Generator::Generator(const Qwen3Model& model, const Tokenizer* tokenizer, Genera
       tokenizer_(tokenizer),
       options_(std::move(options)),
       sampler_(options_.sampling, allowed_ids(model, tokenizer)),
-      cache_(model.config(), options_.context, model.backend().cache_options()) {
-  note_memory_tensors("KV cache", {cache_.keys(), cache_.values()});
+      cache_(model.config(), options_.context, model.backend().cache_options(), options_.kv_cache) {
+  note_memory_tensors("KV cache", cache_.tensors());
   sequence_.reserve(static_cast<std::size_t>(options_.context) + 1);
   if (!options_.fused) {
     why_not_fused_ = "not asked for";
@@ -114,8 +114,7 @@ std::span<const float> Generator::last_logits() const {
 
 // One token reads every weight, and the keys and values of all tokens before it.
 std::int64_t Generator::pending_bytes() const {
-  const std::int64_t cached =
-      options_.use_kv_cache ? cache_.bytes() / cache_.context() * cache_.length() : 0;
+  const std::int64_t cached = options_.use_kv_cache ? cache_.token_bytes() * cache_.length() : 0;
   return model_.decode_bytes() + cached;
 }
 
@@ -192,7 +191,7 @@ std::int64_t Generator::restore(const SavedSession& session, std::span<const std
 void Generator::save(const std::filesystem::path& path, const std::string& fingerprint) const {
   const auto cached =
       std::span<const std::int64_t>(sequence_).first(static_cast<std::size_t>(cache_.length()));
-  save_session(path, fingerprint, cached, cache_);
+  save_session(path, {model_.config(), fingerprint, cache_.keys().scalar_type()}, cached, cache_);
 }
 
 void Generator::restart(std::uint64_t seed) {

@@ -55,20 +55,26 @@ std::int64_t weight_bytes(const ModelConfig& config, WeightFormat format) {
 
 MemoryPlan plan_inference(const ModelConfig& config, std::int64_t weights, const Backend& backend,
                           const InferenceRun& run) {
+  check_kv_cache(run.kv_cache, backend.device());
   const bool cuda = backend.device().is_cuda();
-  const auto type = static_cast<std::int64_t>(
-      c10::elementSize(c10::typeMetaToScalarType(backend.cache_options().dtype())));
+  const at::ScalarType read = c10::typeMetaToScalarType(backend.cache_options().dtype());
+  const auto type = static_cast<std::int64_t>(c10::elementSize(read));
   const std::int64_t tokens = std::min(run.prompt, Qwen3Model::kForwardTokens);
   const std::int64_t hidden = config.hidden_size;
   const std::int64_t queries = config.num_attention_heads * config.head_dim;
   const std::int64_t keys = config.num_key_value_heads * config.head_dim;
   const std::int64_t group = config.num_attention_heads / config.num_key_value_heads;
 
+  const KvCacheBytes cache = kv_cache_bytes(config, run.context, read, run.kv_cache);
+
   MemoryPlan plan;
   if (!cuda) plan.libraries = kInferenceLibraries;
   plan.held = {{"weights", weights},
-               {"keys and values", 2 * config.num_hidden_layers * keys * run.context * type},
+               {"keys and values", cache.stored},
                {"final hidden states", run.prompt * hidden * 4}};
+  if (cache.layer_read > 0) {
+    plan.held.emplace_back("a layer's keys and values as attention reads them", cache.layer_read);
+  }
   if (cuda) plan.held.emplace_back("workspace of products", kCublasWorkspace);
   // The residual stream before and after, the layer's normed input, a product; cos and sin.
   const std::int64_t stream = tokens * (hidden * (4 + 4 + 2 * type) + config.head_dim * 8);

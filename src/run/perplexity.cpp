@@ -22,10 +22,10 @@ constexpr std::int64_t kChunkRows = kPerplexityRows;
 // One model and the cache that its windows reuse.
 class Scorer {
  public:
-  Scorer(const Qwen3Model& model, std::string_view role, std::int64_t context)
+  Scorer(const Qwen3Model& model, std::string_view role, std::int64_t context, KvCacheType kv_cache)
       : model_(model),
         role_(role),
-        cache_(model.config(), context, model.backend().cache_options()) {}
+        cache_(model.config(), context, model.backend().cache_options(), kv_cache) {}
 
   void run(std::span<const std::int64_t> window) {
     window_ = window;
@@ -139,14 +139,14 @@ PerplexityResult measure_perplexity(const Qwen3Model& model, const Qwen3Model* t
   check_context(model, options.context);
   const auto total = static_cast<std::int64_t>(ids.size());
   const std::int64_t context = std::min(options.context, total);
-  Scorer model_scorer(model, "model", context);
+  Scorer model_scorer(model, "model", context, options.kv_cache);
   std::optional<Scorer> teacher_scorer;
   if (teacher != nullptr) {
     check_context(*teacher, options.context);
     QF_CHECK(teacher->config().vocab_size == vocab,
              "--kl-against: expected the model's vocabulary of {} tokens, got {}", vocab,
              teacher->config().vocab_size);
-    teacher_scorer.emplace(*teacher, "teacher", context);
+    teacher_scorer.emplace(*teacher, "teacher", context, KvCacheType::kAuto);
   }
   Sums sums;
   for (std::int64_t first = 0; first + 1 < total; first += context) {

@@ -19,25 +19,51 @@ constexpr const char* kFormat = "qwen3fp4 session";
 constexpr const char* kVersion = "1";
 constexpr std::int64_t kHashedBytes = 4096;  // of every tensor
 
-DType dtype_of(at::ScalarType type) { return static_cast<DType>(static_cast<int>(type)); }
+DType dtype_of(at::ScalarType type) {
+  if (type == at::kFloat8_e4m3fn) return DType::kF8E4M3;
+  return static_cast<DType>(static_cast<int>(type));
+}
 static_assert(static_cast<int>(at::kFloat) == static_cast<int>(DType::kF32) &&
                   static_cast<int>(at::kHalf) == static_cast<int>(DType::kF16) &&
                   static_cast<int>(at::kBFloat16) == static_cast<int>(DType::kBF16),
               "our types have libtorch's numbers");
 
-std::string tensor_name(const char* what, std::int64_t layer) {
-  return fmt::format("{}.{}", what, layer);
+// As --kv-cache spells it.
+std::string_view cache_name(DType type) {
+  for (const auto known : {at::kFloat, at::kHalf, at::kBFloat16, at::kFloat8_e4m3fn}) {
+    if (dtype_of(known) == type) return kv_type_name(known);
+  }
+  return dtype_name(type);
 }
 
-// "tokens", then keys and values of each layer: what a session of `tokens` tokens holds.
-std::vector<SafetensorsWriter::Tensor> session_tensors(std::int64_t tokens, std::int64_t layers,
-                                                       std::int64_t kv_heads, std::int64_t head_dim,
-                                                       DType type) {
-  const std::vector<std::int64_t> shape{kv_heads, tokens, head_dim};
+// What a session holds of a layer, in order.
+std::vector<const char*> layer_parts(DType type) {
+  if (type == DType::kF8E4M3) return {"keys", "key_scales", "values", "value_scales"};
+  return {"keys", "values"};
+}
+// The same of a cache.
+std::vector<at::Tensor> layer_tensors(const KvCache& cache, std::int64_t layer) {
+  std::vector<at::Tensor> parts;
+  for (const at::Tensor* all :
+       {&cache.keys(), &cache.key_scales(), &cache.values(), &cache.value_scales()}) {
+    if (all->defined()) parts.push_back(all->select(0, layer));
+  }
+  return parts;
+}
+
+// "tokens", then the parts of each layer: what a session of `tokens` tokens holds.
+std::vector<SafetensorsWriter::Tensor> session_tensors(std::int64_t tokens,
+                                                       const ModelConfig& config, DType type) {
+  const std::int64_t heads = config.num_key_value_heads;
   std::vector<SafetensorsWriter::Tensor> all{{"tokens", DType::kI64, {tokens}}};
-  for (std::int64_t layer = 0; layer < layers; ++layer) {
-    for (const auto* const what : {"keys", "values"}) {
-      all.push_back({tensor_name(what, layer), type, shape});
+  for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    for (const std::string part : layer_parts(type)) {
+      const std::string name = fmt::format("{}.{}", part, layer);
+      if (part.ends_with("scales")) {
+        all.push_back({name, DType::kF32, {heads, tokens}});
+      } else {
+        all.push_back({name, type, {heads, tokens, config.head_dim}});
+      }
     }
   }
   return all;
@@ -82,17 +108,19 @@ SavedSession::SavedSession(const std::filesystem::path& path, const SessionModel
                           entries.front().type == DType::kI64 && entries.front().shape.size() == 1;
   tokens_ = has_tokens ? entries.front().shape.front() : 0;
   QF_CHECK(tokens_ > 0, "{}: expected a session that begins with its tokens, found none", name_);
-  const auto expected =
-      session_tensors(tokens_, model.config.num_hidden_layers, model.config.num_key_value_heads,
-                      model.config.head_dim, dtype_of(model.type));
+  const DType type = dtype_of(model.type);
+  // The first of the keys names the type of the cache.
+  QF_CHECK(entries.size() < 2 || entries[1].name != "keys.0" || entries[1].type == type,
+           "{}: expected keys and values in {}, as this run caches them, found {} (--kv-cache)",
+           name_, cache_name(type), cache_name(entries[1].type));
+  const auto expected = session_tensors(tokens_, model.config, type);
   QF_CHECK(entries.size() == expected.size(), "{}: expected {} tensors of a session, found {}",
            name_, expected.size(), entries.size());
   for (std::size_t i = 0; i < entries.size(); ++i) {
     QF_CHECK(entries[i].name == expected[i].name && entries[i].shape == expected[i].shape,
              "{}: expected {} {}, found {} {}", name_, expected[i].name,
              shape_text(expected[i].shape), entries[i].name, shape_text(entries[i].shape));
-    QF_CHECK(entries[i].type == expected[i].type,
-             "{}: {}: expected {} as this run caches it, found {} (--backend)", name_,
+    QF_CHECK(entries[i].type == expected[i].type, "{}: {}: expected {}, found {}", name_,
              entries[i].name, dtype_name(expected[i].type), dtype_name(entries[i].type));
   }
 }
@@ -108,45 +136,40 @@ std::int64_t SavedSession::restore(std::span<const std::int64_t> ids, KvCache& c
   const std::int64_t count = common_prefix(ids);
   cache.check_room(count);
   if (count == 0) return 0;
-  const auto& entries = file_.entries();
+  auto entry = file_.entries().begin() + 1;
   for (std::int64_t layer = 0; layer < cache.keys().size(0); ++layer) {
-    const auto at = static_cast<std::size_t>(1 + 2 * layer);
-    read_heads(entries[at], cache.keys().select(0, layer), count);
-    read_heads(entries[at + 1], cache.values().select(0, layer), count);
+    for (const at::Tensor& part : layer_tensors(cache, layer)) read_heads(*entry++, part, count);
   }
   cache.advance(count);
   return count;
 }
 
-void SavedSession::read_heads(const TensorInfo& entry, const at::Tensor& out_KSE,
+void SavedSession::read_heads(const TensorInfo& entry, const at::Tensor& out_KS,
                               std::int64_t count) const {
-  const std::int64_t head_bytes = entry.bytes / out_KSE.size(0);
-  for (std::int64_t head = 0; head < out_KSE.size(0); ++head) {
-    const auto out_SE = out_KSE.select(0, head).narrow(0, 0, count);
-    const bool on_host = out_SE.device().is_cpu();
-    const auto host_SE =
-        on_host ? out_SE : at::empty(out_SE.sizes(), out_SE.options().device(at::kCPU));
-    file_.read(entry, {static_cast<std::byte*>(host_SE.mutable_data_ptr()), host_SE.nbytes()},
+  const std::int64_t head_bytes = entry.bytes / out_KS.size(0);
+  for (std::int64_t head = 0; head < out_KS.size(0); ++head) {
+    const auto out_S = out_KS.select(0, head).narrow(0, 0, count);
+    const bool on_host = out_S.device().is_cpu();
+    const auto host_S =
+        on_host ? out_S : at::empty(out_S.sizes(), out_S.options().device(at::kCPU));
+    file_.read(entry, {static_cast<std::byte*>(host_S.mutable_data_ptr()), host_S.nbytes()},
                head * head_bytes);
-    if (!on_host) out_SE.copy_(host_SE);
+    if (!on_host) out_S.copy_(host_S);
   }
 }
 
-void save_session(const std::filesystem::path& path, const std::string& fingerprint,
+void save_session(const std::filesystem::path& path, const SessionModel& model,
                   std::span<const std::int64_t> tokens, const KvCache& cache) {
-  const at::Tensor& keys = cache.keys();
   const std::int64_t count = cache.length();
-  SafetensorsWriter out(path,
-                        session_tensors(count, keys.size(0), keys.size(1), keys.size(3),
-                                        dtype_of(keys.scalar_type())),
-                        {{"format", kFormat}, {"version", kVersion}, {"model", fingerprint}});
+  SafetensorsWriter out(path, session_tensors(count, model.config, dtype_of(model.type)),
+                        {{"format", kFormat}, {"version", kVersion}, {"model", model.fingerprint}});
   out.append(std::as_bytes(tokens));
-  for (std::int64_t layer = 0; layer < keys.size(0); ++layer) {
-    for (const at::Tensor* all : {&keys, &cache.values()}) {
-      for (std::int64_t head = 0; head < keys.size(1); ++head) {
+  for (std::int64_t layer = 0; layer < cache.keys().size(0); ++layer) {
+    for (const at::Tensor& part : layer_tensors(cache, layer)) {
+      for (std::int64_t head = 0; head < part.size(0); ++head) {
         // Contiguous: on the CPU it is written from where it lies.
-        const auto head_SE = all->select(0, layer).select(0, head).narrow(0, 0, count).to(at::kCPU);
-        out.append({static_cast<const std::byte*>(head_SE.const_data_ptr()), head_SE.nbytes()});
+        const auto head_S = part.select(0, head).narrow(0, 0, count).to(at::kCPU);
+        out.append({static_cast<const std::byte*>(head_S.const_data_ptr()), head_S.nbytes()});
       }
     }
   }

@@ -53,10 +53,10 @@ TEST_F(BenchCommand, JsonHasExactlyTheNamedKeysAndTheConfigurationsBytes) {
                            "--threads", "1", "--backend", "cpu", "--json"});
   ASSERT_EQ(done.exit_code, 0) << done.err;
   const auto json = nlohmann::json::parse(done.out);
-  EXPECT_EQ(keys(json),
-            (std::set<std::string>{"model", "format", "backend", "description", "threads",
-                                   "parameters", "weight_bytes", "decode", "decode_bytes",
-                                   "read_bandwidth_gb_per_second", "memory_peak_bytes", "rows"}));
+  EXPECT_EQ(keys(json), (std::set<std::string>{
+                            "model", "format", "backend", "description", "threads", "parameters",
+                            "weight_bytes", "decode", "decode_bytes", "kv_cache",
+                            "read_bandwidth_gb_per_second", "memory_peak_bytes", "rows"}));
   EXPECT_EQ(json["model"], model_.string());
   EXPECT_EQ(json["format"], "f32");
   EXPECT_EQ(json["backend"], "cpu");
@@ -99,6 +99,25 @@ TEST_F(BenchCommand, JsonHasExactlyTheNamedKeysAndTheConfigurationsBytes) {
   EXPECT_EQ(json["rows"][2]["bytes_per_token"], kDecodeBytes + 1.5 * kCached);
   EXPECT_EQ(json["rows"][5]["bytes_per_token"], kDecodeBytes + 17.5 * kCached);
   EXPECT_EQ(json["rows"][3]["bytes_per_token"], (kDecodeBytes + 7 * 4 * 128 + 16 * kCached) / 8);
+}
+
+TEST_F(BenchCommand, CountsTheCacheAsItIsKept) {
+  const auto json_of = [&](const Words& more) {
+    Words words{"--pp",   "0", "--tg",      "4",   "--depth", "16",
+                "--reps", "1", "--backend", "cpu", "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    const auto done = bench(words);
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    return nlohmann::json::parse(done.out);
+  };
+  const auto f32 = json_of({});
+  const auto fp8 = json_of({"--kv-cache", "fp8"});
+  EXPECT_EQ(f32["kv_cache"], "fp32");
+  EXPECT_EQ(fp8["kv_cache"], "fp8");
+  // Of 17.5 tokens before each: rows of 16 features, 4 bytes each or 1 and a scale.
+  constexpr double kSaved = 17.5 * 2 * 2 * 2 * (16 * 4 - (16 + 4));
+  EXPECT_EQ(fp8["rows"][0]["bytes_per_token"],
+            f32["rows"][0]["bytes_per_token"].get<double>() - kSaved);
 }
 
 TEST_F(BenchCommand, TableAndCsvHaveALineForEachTest) {

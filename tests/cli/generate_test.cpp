@@ -349,6 +349,41 @@ TEST_F(GenerateCommand, RefusesSessionsThatCannotBe) {
   EXPECT_EQ(std::count(other.err.begin(), other.err.end(), '\n'), 1);
 }
 
+TEST_F(GenerateCommand, KeepsTheCacheInTheTypeThatIsAskedFor) {
+  const auto model = make({});
+  const auto session = folder() + "/talk";
+  const auto run = [&](const std::string& type, const std::string& ids = "72,105,44,45") {
+    return generate(model, {"--ids", ids, "--ignore-eos", "--max-tokens", "3", "--session", session,
+                            "--kv-cache", type, "--backend", "cpu", "--verbose"});
+  };
+  const auto done = run("fp8");
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_THAT(done.err, HasSubstr("KV cache: 0.00 GB of fp8"));
+  EXPECT_EQ(run("fp8").exit_code, 0);
+  const auto other = run("bf16");
+  EXPECT_EQ(other.exit_code, 4);
+  EXPECT_THAT(other.err, HasSubstr(session + ": expected keys and values in bf16, as this run "
+                                             "caches them, found fp8 (--kv-cache)"));
+  const auto unknown = run("fp4");
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("auto or fp32 or fp16 or bf16 or fp8, found 'fp4'"));
+}
+
+TEST_F(GenerateCommand, APlanCountsTheCacheAsItIsKept) {
+  const auto model = make({});
+  const auto held = [&](const std::string& type) {
+    return generate_json(model, {"--ids", "72", "--context", "500", "--backend", "cpu",
+                                 "--kv-cache", type, "--dry-run"})["held"];
+  };
+  // Two layers, 2 key/value heads of 16 features; 500 tokens' scales are padded to 512.
+  EXPECT_EQ(held("auto")["keys and values"], 2 * 2 * 2 * 500 * 16 * 4);
+  EXPECT_EQ(held("bf16")["keys and values"], 2 * 2 * 2 * 500 * 16 * 2);
+  EXPECT_EQ(held("fp8")["keys and values"], 2 * 2 * 2 * (500 * 16 + 512 * 4));
+  const std::string layer = "a layer's keys and values as attention reads them";
+  EXPECT_EQ(held("fp8")[layer], 2 * 2 * 500 * 16 * 4);
+  EXPECT_FALSE(held("auto").contains(layer));
+}
+
 TEST_F(GenerateCommand, ASessionOfAnotherPromptIsReplacedWithAWarning) {
   const auto model = make({});
   const auto session = folder() + "/talk";

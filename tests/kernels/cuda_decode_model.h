@@ -8,8 +8,10 @@
 
 #include "cuda_support.h"
 #include "qwen3fp4/kernels/cpu/dequantize.h"
+#include "qwen3fp4/kernels/cpu/kv_cache.h"
 #include "qwen3fp4/kernels/cuda/decode_step.h"
 #include "qwen3fp4/kernels/fp4.h"
+#include "qwen3fp4/kernels/kv_row.h"
 
 // A random model for the decode step: packed on the device, dequantised on the host.
 namespace qf {
@@ -135,14 +137,76 @@ inline std::vector<double> rms_normed(const std::vector<double>& x, const float*
   return y;
 }
 
+// Keys or values of all layers on the device, of random numbers: fp16, or FP8.
+class RandomCache {
+ public:
+  RandomCache(const DecodeShape& s, bool fp8)
+      : width_(s.head_dim), heads_(s.layers * s.kv_heads), context_(s.context) {
+    const std::int64_t rows = heads_ * context_;
+    const auto values = random_floats(rows * width_);
+    if (!fp8) {
+      halves_ = std::make_unique<DeviceArray<Bits16>>(narrowed<HalfType>(values));
+      return;
+    }
+    std::vector<std::uint8_t> codes(values.size());
+    scales_host_ = poison(heads_ * kv_scale_stride(context_));
+    for (std::int64_t row = 0; row < rows; ++row) {
+      quantize_kv_row(values.data() + row * width_, width_, codes.data() + row * width_,
+                      &scales_host_[scale_at(row)]);
+    }
+    codes_ = std::make_unique<DeviceArray<std::uint8_t>>(codes);
+    scales_ = std::make_unique<DeviceArray<float>>(scales_host_);
+  }
+  void* get() const {
+    return codes_ != nullptr ? static_cast<void*>(codes_->get()) : halves_->get();
+  }
+  float* scales() const { return scales_ != nullptr ? scales_->get() : nullptr; }
+  // What nobody may read from `position` on becomes NaN; fp8 only.
+  void hide_from(std::int64_t position) const {
+    auto hidden = scales_host_;
+    for (std::size_t i = 0; i < hidden.size(); ++i) {
+      if (static_cast<std::int64_t>(i) % kv_scale_stride(context_) >= position) hidden[i] = NAN;
+    }
+    EXPECT_EQ(cudaMemcpy(scales_->get(), hidden.data(), hidden.size() * sizeof(float),
+                         cudaMemcpyHostToDevice),
+              cudaSuccess);
+  }
+  // As numbers [layers, kv_heads, context, head_dim].
+  std::vector<float> host() const {
+    if (codes_ == nullptr) return widened<HalfType>(halves_->host());
+    const auto codes = codes_->host();
+    const auto scales = scales_->host();
+    std::vector<float> out(codes.size());
+    for (std::int64_t row = 0; row < heads_ * context_; ++row) {
+      dequantize_kv_rows(codes.data() + row * width_, &scales[scale_at(row)], 1, width_,
+                         out.data() + row * width_);
+    }
+    return out;
+  }
+
+ private:
+  std::size_t scale_at(std::int64_t row) const {
+    return static_cast<std::size_t>(row / context_ * kv_scale_stride(context_) + row % context_);
+  }
+  std::int64_t width_, heads_, context_;
+  std::vector<float> scales_host_;
+  std::unique_ptr<DeviceArray<Bits16>> halves_;
+  std::unique_ptr<DeviceArray<std::uint8_t>> codes_;
+  std::unique_ptr<DeviceArray<float>> scales_;
+};
+
 // The model on the device, and the definition of its forward pass in double.
 class RandomDecodeModel {
  public:
   static constexpr float kEps = 1e-6F;
 
   explicit RandomDecodeModel(const DecodeShape& s, RandomFormat weights = RandomFormat::kNvfp4,
-                             int nan_layer = -1)
-      : shape(s), format(weights), head_(weights, s.vocab, s.hidden), norm_(s.hidden) {
+                             bool fp8 = false, int nan_layer = -1)
+      : shape(s),
+        format(weights),
+        fp8_cache(fp8),
+        head_(weights, s.vocab, s.hidden),
+        norm_(s.hidden) {
     for (int i = 0; i < s.layers; ++i) layers_.emplace_back(weights, s, i == nan_layer);
     embed_host_.resize(static_cast<std::size_t>(s.vocab) * static_cast<std::size_t>(s.hidden));
     std::normal_distribution<float> normal;
@@ -159,12 +223,8 @@ class RandomDecodeModel {
     }
     cos_ = std::make_unique<DeviceArray<float>>(cos_host_);
     sin_ = std::make_unique<DeviceArray<float>>(sin_host_);
-    const auto cached = static_cast<std::size_t>(s.layers * s.context * s.kv_heads * s.head_dim);
-    std::vector<std::uint16_t> filled(cached);
-    for (auto& value : filled) value = half_of_float(normal(random_source()));
-    keys_ = std::make_unique<DeviceArray<std::uint16_t>>(filled);
-    for (auto& value : filled) value = half_of_float(normal(random_source()));
-    values_ = std::make_unique<DeviceArray<std::uint16_t>>(filled);
+    keys_ = std::make_unique<RandomCache>(s, fp8);
+    values_ = std::make_unique<RandomCache>(s, fp8);
   }
 
   cuda::DecodeModel device() const {
@@ -182,8 +242,10 @@ class RandomDecodeModel {
     m.lm_head = head_.matrix();
     m.rope_cos = cos_->get();
     m.rope_sin = sin_->get();
-    m.keys = reinterpret_cast<__half*>(keys_->get());
-    m.values = reinterpret_cast<__half*>(values_->get());
+    m.keys = keys_->get();
+    m.values = values_->get();
+    m.key_scales = keys_->scales();
+    m.value_scales = values_->scales();
     m.context = shape.context;
     m.nf4 = format == RandomFormat::kNf4;
     EXPECT_TRUE(make_nf4_table(nf4_book(), m.nf4_table));
@@ -215,12 +277,18 @@ class RandomDecodeModel {
   }
 
   struct Cache {
-    std::vector<std::uint16_t> keys, values;
+    std::vector<float> keys, values;
   };
   Cache cache() const { return {keys_->host(), values_->host()}; }
+  // Before a step at `position`, in fp8: it must read nothing from there on.
+  void hide_from(std::int64_t position) const {
+    keys_->hide_from(position);
+    values_->hide_from(position);
+  }
 
   // Layer `index` of x at `position`, with the cache as the device left it after this step.
-  // `newest`: largest difference of the newest key and value from this definition, relative to 1.
+  // `newest`: largest difference of the newest key and value from this definition, relative to 1,
+  // beyond what FP8 rounds.
   std::vector<double> layer(int index, const std::vector<double>& x, std::int64_t position,
                             const Cache& cache, double& newest) const {
     const RandomLayer& l = layers_[static_cast<std::size_t>(index)];
@@ -232,16 +300,12 @@ class RandomDecodeModel {
     rotate_heads(k, shape.head_norms ? l.k_norm.host.data() : nullptr, position);
     const std::int64_t width = std::int64_t{shape.kv_heads} * shape.head_dim;
     const auto base = static_cast<std::size_t>(index * shape.context * width);
-    for (std::int64_t i = 0; i < width; ++i) {
-      const std::int64_t head = i / shape.head_dim;
+    for (std::int64_t head = 0; head < shape.kv_heads; ++head) {
       const auto at =
-          base + static_cast<std::size_t>((head * shape.context + position) * shape.head_dim +
-                                          i % shape.head_dim);
-      const auto n = static_cast<std::size_t>(i);
-      newest =
-          std::max(newest, std::abs(float_of_half(cache.keys[at]) - k[n]) / (1 + std::abs(k[n])));
-      newest =
-          std::max(newest, std::abs(float_of_half(cache.values[at]) - v[n]) / (1 + std::abs(v[n])));
+          base + static_cast<std::size_t>((head * shape.context + position) * shape.head_dim);
+      const auto first = static_cast<std::size_t>(head * shape.head_dim);
+      newest = std::max(newest, difference(&cache.keys[at], &k[first]));
+      newest = std::max(newest, difference(&cache.values[at], &v[first]));
     }
     const auto attended = attention(q, position, cache, base);
     auto h = x;
@@ -261,8 +325,23 @@ class RandomDecodeModel {
 
   const DecodeShape shape;
   const RandomFormat format;
+  const bool fp8_cache;
 
  private:
+  // Of a cached row from what it should be.
+  double difference(const float* cached, const double* wanted) const {
+    double largest = 0;
+    for (int i = 0; i < shape.head_dim; ++i) largest = std::max(largest, std::abs(wanted[i]));
+    double worst = 0;
+    for (int i = 0; i < shape.head_dim; ++i) {
+      // Half a step of three bits behind the point, or of the subnormals.
+      const double rounding =
+          fp8_cache ? std::max(std::abs(wanted[i]) * 0x1p-4, largest / 448 * 0x1p-10) : 0;
+      worst =
+          std::max(worst, (std::abs(cached[i] - wanted[i]) - rounding) / (1 + std::abs(wanted[i])));
+    }
+    return worst;
+  }
   void rotate_heads(std::vector<double>& x, const float* norm, std::int64_t position) const {
     const auto width = static_cast<std::size_t>(shape.head_dim);
     const std::size_t half = width / 2;
@@ -290,7 +369,7 @@ class RandomDecodeModel {
       for (std::size_t t = 0; t <= static_cast<std::size_t>(position); ++t) {
         double dot = 0;
         for (std::size_t i = 0; i < width; ++i) {
-          dot += q[h * width + i] * float_of_half(cache.keys[kv + t * width + i]);
+          dot += q[h * width + i] * cache.keys[kv + t * width + i];
         }
         score.push_back(dot / std::sqrt(static_cast<double>(width)));
         largest = std::max(largest, score.back());
@@ -299,7 +378,7 @@ class RandomDecodeModel {
       for (double& s : score) total += s = std::exp(s - largest);
       for (std::size_t t = 0; t < score.size(); ++t) {
         for (std::size_t i = 0; i < width; ++i) {
-          out[h * width + i] += score[t] / total * float_of_half(cache.values[kv + t * width + i]);
+          out[h * width + i] += score[t] / total * cache.values[kv + t * width + i];
         }
       }
     }
@@ -311,7 +390,8 @@ class RandomDecodeModel {
   RandomNorm norm_;
   std::vector<std::uint16_t> embed_host_;
   std::vector<float> cos_host_, sin_host_;
-  std::unique_ptr<DeviceArray<std::uint16_t>> embed_, keys_, values_;
+  std::unique_ptr<DeviceArray<std::uint16_t>> embed_;
+  std::unique_ptr<RandomCache> keys_, values_;
   std::unique_ptr<DeviceArray<float>> cos_, sin_;
 };
 

@@ -92,6 +92,7 @@ void expect_step(const RandomDecodeModel& model, Stepper& stepper, std::uint32_t
                  std::int64_t position) {
   const DecodeShape& s = model.shape;
   stepper.set_token(token);
+  if (model.fp8_cache) model.hide_from(position);
   ASSERT_EQ(stepper.run(position), cudaSuccess);
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   const auto status = stepper.status();
@@ -134,7 +135,6 @@ const DecodeShape kWideGroup{1, 5120, 2048, 64, 8, 128, 500, true, 200};
 const DecodeShape kOneLayer4B{1, 2560, 9728, 32, 8, 128, 4096, true, 5000};
 const DecodeShape kOneLayer06B{2, 1024, 3072, 16, 8, 128, 2000, true, 200};
 const DecodeShape kOneLayer32B{1, 5120, 25600, 64, 8, 128, 300, true, 70};
-
 const DecodeShape kRaggedNf4{2, 320, 704, 3, 3, 64, 130, true, 200};
 
 void expect_steps(RandomFormat format, const std::vector<DecodeShape>& shapes) {
@@ -161,10 +161,30 @@ TEST(CudaDecode, EqualsTheDefinitionOfNf4) {
                {kTiny, kSmollm, kRaggedNf4, kOneLayer06B, kOneLayer4B, kWideGroup, kOneLayer32B});
 }
 
+// What the definition reads of the newest token is what the step left in the cache: at position 0
+// attention is that value alone, so that a step which attended to more exact numbers would show.
+TEST(CudaDecode, EqualsTheDefinitionWithKeysAndValuesInFp8) {
+  QF_NEEDS_HOPPER();
+  for (const DecodeShape& shape :
+       {kTiny, kSmollm, kRagged, kOneLayer06B, kOneLayer4B, kWideGroup}) {
+    const RandomDecodeModel model(shape, RandomFormat::kNvfp4, true);
+    Stepper stepper(model.device(), true);
+    // Slots hold 32 or 64 tokens, batches half of them, scales come by four.
+    for (const std::int64_t position :
+         {0, 1, 2, 3, 5, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 97, 129, 1700, 2199, 4999}) {
+      if (position >= shape.context) continue;
+      const std::uint32_t token = random_source()() % static_cast<unsigned>(shape.vocab);
+      ASSERT_NO_FATAL_FAILURE(expect_step(model, stepper, token, position));
+    }
+  }
+}
+
 TEST(CudaDecode, GivesTheSameBitsInEveryRun) {
   QF_NEEDS_HOPPER();
-  for (const auto format : {RandomFormat::kNvfp4, RandomFormat::kNf4}) {
-    const RandomDecodeModel model(kTiny, format);
+  for (const auto& [format, fp8] :
+       {std::pair{RandomFormat::kNvfp4, false}, std::pair{RandomFormat::kNvfp4, true},
+        std::pair{RandomFormat::kNf4, true}}) {
+    const RandomDecodeModel model(kTiny, format, fp8);
     std::vector<float> first;
     for (int run = 0; run < 20; ++run) {
       Stepper stepper(model.device(), false);
@@ -177,6 +197,16 @@ TEST(CudaDecode, GivesTheSameBitsInEveryRun) {
       ASSERT_TRUE(same_bits(first, logits)) << run;
     }
   }
+}
+
+TEST(CudaDecode, ACachedRowThatIsNotFiniteStopsTheRun) {
+  QF_NEEDS_HOPPER();
+  const RandomDecodeModel model(kTiny, RandomFormat::kNvfp4, true);
+  Stepper stepper(model.device(), false);
+  stepper.set_token(1);
+  model.hide_from(0);  // NaN, and the step reads the first token
+  ASSERT_EQ(stepper.run(1), cudaSuccess);
+  EXPECT_EQ(stepper.status().non_finite, 1U + 2) << "o reads what layer 0 attended to";
 }
 
 TEST(CudaDecode, ChoosesAmongAllowedIdsOnly) {
@@ -200,7 +230,7 @@ TEST(CudaDecode, ChoosesAmongAllowedIdsOnly) {
 TEST(CudaDecode, NamesThePhaseWhereValuesStopBeingFinite) {
   QF_NEEDS_HOPPER();
   for (const auto format : {RandomFormat::kNvfp4, RandomFormat::kNf4}) {
-    const RandomDecodeModel model(kTiny, format, 1);
+    const RandomDecodeModel model(kTiny, format, false, 1);
     Stepper stepper(model.device(), false);
     stepper.set_token(1);
     ASSERT_EQ(stepper.run(0), cudaSuccess);
@@ -241,6 +271,8 @@ TEST(CudaDecode, RefusesWhatItCannotDo) {
     m.nf4 = true;
     m.hidden = 272;
   }));
+  float scale = 0;
+  EXPECT_TRUE(refused([&](cuda::DecodeModel& m) { m.key_scales = &scale; }));
   Stepper stepper(model.device(), false);
   EXPECT_EQ(stepper.run(kTiny.context), cudaErrorInvalidValue);
   EXPECT_EQ(stepper.run(-1), cudaErrorInvalidValue);
@@ -312,13 +344,19 @@ __device__ unsigned hashed(std::int64_t i, unsigned seed) {
   return r ^ r >> 15;
 }
 
-// `one_half`: the bits of 0.5; values lie between it and 1, of either sign.
+// Random in the bits of `mask`, the others those of `rest`.
+struct Pattern {
+  unsigned mask, rest;
+};
+// Values between 0.5 and 1, of either sign; E4M3 two at a time.
+constexpr Pattern kBf16Values{0x807F, 0x3F00}, kHalfValues{0x807F, 0x3800},
+    kCodeValues{0x8787, 0x3030};
 __global__ void fill_values(std::uint16_t* values, std::int64_t count, unsigned seed,
-                            unsigned one_half) {
+                            Pattern pattern) {
   const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count;
        i += stride) {
-    values[i] = static_cast<std::uint16_t>((hashed(i, seed) & 0x807FU) | one_half);
+    values[i] = static_cast<std::uint16_t>((hashed(i, seed) & pattern.mask) | pattern.rest);
   }
 }
 
@@ -342,7 +380,7 @@ __global__ void fill_chunks(std::uint8_t* bytes, std::int64_t count, unsigned se
 class SpeedModel {
  public:
   SpeedModel(int layers, int hidden, int intermediate, int heads, std::int64_t context,
-             bool nf4 = false) {
+             bool nf4 = false, bool fp8 = false) {
     m_.nf4 = nf4;
     EXPECT_TRUE(make_nf4_table(nf4_book(), m_.nf4_table));
     m_.layers = layers;
@@ -370,12 +408,20 @@ class SpeedModel {
     }
     m_.lm_head = matrix(m_.vocab, hidden);
     m_.norm = norm();
-    m_.embed_tokens = values<__nv_bfloat16>(std::int64_t{m_.vocab} * hidden, 0x3F00);
-    m_.keys = values<__half>(layers * context * 1024, 0x3800);
-    m_.values = values<__half>(layers * context * 1024, 0x3800);
-    const std::vector<float> ones(static_cast<std::size_t>(context) * 64, 0.7071F);
-    m_.rope_cos = upload<float>(ones);
-    m_.rope_sin = upload<float>(ones);
+    m_.embed_tokens =
+        static_cast<const __nv_bfloat16*>(values(std::int64_t{m_.vocab} * hidden, kBf16Values));
+    const std::int64_t words = layers * context * 1024 / (fp8 ? 2 : 1);
+    m_.keys = values(words, fp8 ? kCodeValues : kHalfValues);
+    m_.values = values(words, fp8 ? kCodeValues : kHalfValues);
+    if (fp8) {
+      const std::vector<float> ones(static_cast<std::size_t>(layers * 8 * kv_scale_stride(context)),
+                                    1.0F);
+      m_.key_scales = upload<float>(ones);
+      m_.value_scales = upload<float>(ones);
+    }
+    const std::vector<float> turns(static_cast<std::size_t>(context) * 64, 0.7071F);
+    m_.rope_cos = upload<float>(turns);
+    m_.rope_sin = upload<float>(turns);
   }
   ~SpeedModel() {
     for (void* p : owned_) cudaFree(p);
@@ -393,13 +439,12 @@ class SpeedModel {
     owned_.push_back(p);
     return static_cast<T*>(p);
   }
-  template <class Value>
-  Value* values(std::int64_t count, unsigned one_half) {
+  void* values(std::int64_t count, const Pattern& pattern) {
     void* p = nullptr;
     EXPECT_EQ(cudaMalloc(&p, static_cast<std::size_t>(count) * 2), cudaSuccess);
     owned_.push_back(p);
-    fill_values<<<1024, 256>>>(static_cast<std::uint16_t*>(p), count, random_source()(), one_half);
-    return static_cast<Value*>(p);
+    fill_values<<<1024, 256>>>(static_cast<std::uint16_t*>(p), count, random_source()(), pattern);
+    return p;
   }
   const float* norm() {
     if (ones_ == nullptr) ones_ = upload<float>(std::vector<float>(8192, 1.0F));
@@ -444,7 +489,8 @@ void report_decode(const char* name, const SpeedModel& model, std::int64_t depth
   std::sort(times.begin(), times.end());
   const double us = times[2] * 1e3 / tokens;
   const auto& m = model.model();
-  const double kv = static_cast<double>(depth + tokens / 2) * m.layers * 2 * 1024 * 2;
+  const double row = m.key_scales != nullptr ? 128 + 4 : 2 * 128;
+  const double kv = static_cast<double>(depth + tokens / 2) * m.layers * 2 * 8 * row;
   const double bytes = model.weight_bytes() + kv;
   std::printf("| %s, %d tokens at %lld | %.0f MB | %.1f us | %.1f tok/s | %.0f GB/s |\n", name,
               tokens, static_cast<long long>(depth), bytes / 1e6, us, 1e6 / us, bytes / us / 1e3);
@@ -456,8 +502,8 @@ TEST(CudaDecode, Speed) {
   QF_NEEDS_HOPPER();
   std::printf("| shape | bytes a token | median | rate | |\n|---|---|---|---|---|\n");
   {
-    const SpeedModel model(36, 2560, 9728, 32, 16640);
-    for (const std::int64_t depth : {0, 1024, 4096, 16384}) {
+    const SpeedModel model(36, 2560, 9728, 32, 33024);
+    for (const std::int64_t depth : {0, 1024, 4096, 16384, 32768}) {
       report_decode("Qwen3-4B", model, depth, 128);
     }
   }
@@ -465,6 +511,12 @@ TEST(CudaDecode, Speed) {
     const SpeedModel model(36, 2560, 9728, 32, 16640, true);
     for (const std::int64_t depth : {0, 4096}) {
       report_decode("Qwen3-4B, NF4", model, depth, 128);
+    }
+  }
+  {
+    const SpeedModel model(36, 2560, 9728, 32, 33024, false, true);
+    for (const std::int64_t depth : {0, 1024, 4096, 16384, 32768}) {
+      report_decode("Qwen3-4B, fp8 cache", model, depth, 128);
     }
   }
   const SpeedModel model(36, 4096, 12288, 32, 1024);

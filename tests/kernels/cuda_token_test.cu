@@ -1,7 +1,11 @@
 // The kernels of one decoded token against double, on fresh random data. Needs a GPU (label gpu).
+#include <array>
 #include <cmath>
+#include <memory>
+#include <type_traits>
 
 #include "cuda_support.h"
+#include "qwen3fp4/kernels/cpu/kv_cache.h"
 #include "qwen3fp4/kernels/cuda/token_step.h"
 
 namespace qf {
@@ -58,6 +62,83 @@ TEST(CudaToken, AddsAndNorms) {
   }
 }
 
+// Keys or values of a layer [heads, context, width] on the device.
+template <class Type>
+class DeviceCache {
+ public:
+  using Value = typename Type::Value;
+  DeviceCache(const std::vector<float>& x, std::int64_t /*context*/, std::int64_t /*width*/)
+      : bits_(narrowed<Type>(x)) {}
+  Value* get() const { return device_values<Type>(bits_); }
+  float* scales() const { return nullptr; }
+  std::vector<float> host() const { return widened<Type>(bits_.host()); }
+  // A row as it should be kept.
+  static std::vector<float> kept(const std::vector<float>& row) {
+    return widened<Type>(narrowed<Type>(row));
+  }
+  // How far a value may be from what it is rounded from, in a row up to `largest`.
+  static double rounding(double value, double /*largest*/) {
+    return (std::is_same_v<Type, HalfType> ? 0x1p-11 : 0x1p-8) * std::abs(value) + 0x1p-25;
+  }
+
+ private:
+  DeviceArray<Bits16> bits_;
+};
+
+struct Fp8Type {};
+template <>
+class DeviceCache<Fp8Type> {
+ public:
+  using Value = E4M3;
+  DeviceCache(const std::vector<float>& x, std::int64_t context, std::int64_t width)
+      : context_(context), width_(width) {
+    const std::int64_t rows = static_cast<std::int64_t>(x.size()) / width;
+    std::vector<std::uint8_t> codes(x.size());
+    // What lies behind the context is nobody's.
+    std::vector<float> scales(static_cast<std::size_t>(rows / context * kv_scale_stride(context)),
+                              NAN);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      quantize_kv_row(x.data() + row * width, width, codes.data() + row * width,
+                      &scales[scale_at(row)]);
+    }
+    codes_ = std::make_unique<DeviceArray<std::uint8_t>>(codes);
+    scales_ = std::make_unique<DeviceArray<float>>(scales);
+  }
+  Value* get() const { return reinterpret_cast<E4M3*>(codes_->get()); }
+  float* scales() const { return scales_->get(); }
+  std::vector<float> host() const {
+    const auto codes = codes_->host();
+    const auto scales = scales_->host();
+    std::vector<float> out(codes.size());
+    for (std::int64_t row = 0; row * width_ < static_cast<std::int64_t>(out.size()); ++row) {
+      dequantize_kv_rows(codes.data() + row * width_, &scales[scale_at(row)], 1, width_,
+                         out.data() + row * width_);
+    }
+    return out;
+  }
+  static std::vector<float> kept(const std::vector<float>& row) {
+    std::vector<std::uint8_t> codes(row.size());
+    std::vector<float> out(row.size());
+    float scale = 0;
+    const auto width = static_cast<std::int64_t>(row.size());
+    quantize_kv_row(row.data(), width, codes.data(), &scale);
+    dequantize_kv_rows(codes.data(), &scale, 1, width, out.data());
+    return out;
+  }
+  // Half a step of three bits behind the point, or of the subnormals.
+  static double rounding(double value, double largest) {
+    return 1.01 * std::max(std::abs(value) * 0x1p-4, largest / 448 * 0x1p-10);
+  }
+
+ private:
+  std::size_t scale_at(std::int64_t row) const {
+    return static_cast<std::size_t>(row / context_ * kv_scale_stride(context_) + row % context_);
+  }
+  std::int64_t context_, width_;
+  std::unique_ptr<DeviceArray<std::uint8_t>> codes_;
+  std::unique_ptr<DeviceArray<float>> scales_;
+};
+
 // A layer's attention in double, from what the device cached.
 template <class Type>
 class AttentionCase {
@@ -66,8 +147,8 @@ class AttentionCase {
       : heads_(heads),
         kv_heads_(kv_heads),
         width_(width),
-        keys_(narrowed<Type>(random_floats(kv_heads * kContext * width))),
-        values_(narrowed<Type>(random_floats(kv_heads * kContext * width))),
+        keys_(random_floats(kv_heads * kContext * width)),
+        values_(random_floats(kv_heads * kContext * width)),
         cos_(random_floats(kContext * width)),
         sin_(random_floats(kContext * width)),
         q_norm_(random_floats(width)),
@@ -77,18 +158,20 @@ class AttentionCase {
     const auto q = random_floats(heads_ * width_);
     const auto k = random_floats(kv_heads_ * width_);
     const auto v = random_floats(kv_heads_ * width_);
-    const DeviceArray<Bits16> keys(keys_), values(values_);
+    const DeviceCache<Type> keys(keys_, kContext, width_), values(values_, kContext, width_);
     const DeviceArray<float> cos(cos_), sin(sin_), q_norm(q_norm_), k_norm(k_norm_), device_q(q),
         device_k(k), device_v(v), out(poison(heads_ * width_)),
         partial(poison(cuda::token_attention_floats(heads_, width_)));
     const auto state = state_at(position, 0);
-    cuda::TokenAttention<typename Type::Value> a{};
+    cuda::TokenAttention<typename DeviceCache<Type>::Value> a{};
     a.heads = heads_;
     a.kv_heads = kv_heads_;
     a.head_dim = width_;
     a.context = kContext;
-    a.keys = device_values<Type>(keys);
-    a.values = device_values<Type>(values);
+    a.keys = keys.get();
+    a.values = values.get();
+    a.key_scales = keys.scales();
+    a.value_scales = values.scales();
     a.cos = cos.get();
     a.sin = sin.get();
     a.q_norm = norms ? q_norm.get() : nullptr;
@@ -113,12 +196,16 @@ class AttentionCase {
     }
     for (std::int64_t h = 0; h < kv_heads_; ++h) {
       const auto expected = placed(k, h, position, norms ? &k_norm_ : nullptr);
+      const auto value_row = v.begin() + static_cast<std::ptrdiff_t>(h * width_);
+      const auto kept = DeviceCache<Type>::kept({value_row, value_row + width_});
+      double largest = 0;
+      for (const double wanted : expected.value) largest = std::max(largest, std::abs(wanted));
       for (std::int64_t i = 0; i < width_; ++i) {
-        const float key = Type::value(cached_keys[cache_index(h, position, i)]);
+        const float key = cached_keys[cache_index(h, position, i)];
         const double wanted = expected.value[static_cast<std::size_t>(i)];
         ASSERT_LE(std::abs(key - wanted), expected.bound[static_cast<std::size_t>(i)] +
-                                              narrow_unit() * std::abs(wanted) + 0x1p-25);
-        ASSERT_EQ(cached_values[cache_index(h, position, i)], Type::bits(v[index(h, i)]));
+                                              DeviceCache<Type>::rounding(wanted, largest));
+        ASSERT_EQ(cached_values[cache_index(h, position, i)], kept[static_cast<std::size_t>(i)]);
       }
     }
     ASSERT_EQ(cuda::attend_token(a, nullptr), cudaSuccess);
@@ -127,7 +214,6 @@ class AttentionCase {
 
  private:
   static constexpr std::int64_t kContext = 300;
-  static double narrow_unit() { return std::is_same_v<Type, HalfType> ? 0x1p-11 : 0x1p-8; }
   std::size_t index(std::int64_t head, std::int64_t i) const {
     return static_cast<std::size_t>(head * width_ + i);
   }
@@ -164,8 +250,8 @@ class AttentionCase {
     return out;
   }
 
-  void check_attention(const std::vector<float>& q, const std::vector<Bits16>& keys,
-                       const std::vector<Bits16>& values, std::int64_t position,
+  void check_attention(const std::vector<float>& q, const std::vector<float>& keys,
+                       const std::vector<float>& values, std::int64_t position,
                        const std::vector<float>& out) const {
     for (std::int64_t h = 0; h < heads_; ++h) {
       const std::int64_t kv = h / (heads_ / kv_heads_);
@@ -176,7 +262,7 @@ class AttentionCase {
         double score = 0;
         double size = 0;
         for (std::int64_t i = 0; i < width_; ++i) {
-          const double term = q[index(h, i)] * Type::value(keys[cache_index(kv, p, i)]);
+          const double term = double{q[index(h, i)]} * keys[cache_index(kv, p, i)];
           score += term;
           size += std::abs(term);
         }
@@ -190,8 +276,8 @@ class AttentionCase {
         double expected = 0;
         double sum = 0;
         for (std::int64_t p = 0; p <= position; ++p) {
-          const double term = weight[static_cast<std::size_t>(p)] / total *
-                              Type::value(values[cache_index(kv, p, i)]);
+          const double term =
+              weight[static_cast<std::size_t>(p)] / total * values[cache_index(kv, p, i)];
           expected += term;
           sum += std::abs(term);
         }
@@ -207,18 +293,21 @@ class AttentionCase {
   }
 
   std::int64_t heads_, kv_heads_, width_;
-  std::vector<Bits16> keys_, values_;
-  std::vector<float> cos_, sin_, q_norm_, k_norm_;
+  std::vector<float> keys_, values_, cos_, sin_, q_norm_, k_norm_;
 };
 
 template <class Type>
 class TokenAttention : public ::testing::Test {};
-using NarrowTypes = ::testing::Types<HalfType, Bf16Type>;
+using NarrowTypes = ::testing::Types<HalfType, Bf16Type, Fp8Type>;
 TYPED_TEST_SUITE(TokenAttention, NarrowTypes);
 
 TYPED_TEST(TokenAttention, EqualsTheDefinition) {
-  for (const auto& [heads, kv_heads, width] :
-       {std::array<std::int64_t, 3>{4, 1, 128}, {9, 3, 64}, {2, 2, 32}, {16, 2, 128}, {5, 1, 96}}) {
+  for (const auto& [heads, kv_heads, width] : {std::array<std::int64_t, 3>{4, 1, 128},
+                                               {9, 3, 64},
+                                               {2, 2, 32},
+                                               {16, 2, 128},
+                                               {5, 1, 96},
+                                               {2, 1, 256}}) {
     AttentionCase<TypeParam> attention(heads, kv_heads, width);
     for (const std::int64_t position : {0, 1, 31, 130, 299}) {
       attention.check(position, position % 2 == 1);
@@ -245,6 +334,11 @@ TEST(CudaToken, RefusesWhatItCannotDo) {
   a.kv_heads = 2;
   a.head_dim = 80;
   EXPECT_EQ(cuda::attend_token(a, nullptr), cudaErrorInvalidValue);
+  cuda::TokenAttention<E4M3> without_scales{};
+  without_scales.heads = without_scales.kv_heads = 1;
+  without_scales.head_dim = 64;
+  without_scales.context = 8;
+  EXPECT_EQ(cuda::place_heads(without_scales, nullptr), cudaErrorInvalidValue);
   EXPECT_EQ(cuda::add_rms_norm({nullptr, nullptr, nullptr, 0, 6, nullptr}, nullptr),
             cudaErrorInvalidValue);
 }

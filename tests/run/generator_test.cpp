@@ -148,6 +148,38 @@ TEST(Generator, SameAnswerWithAndWithoutCacheAndByEitherPrefill) {
   }
 }
 
+TEST(Generator, EveryTypeOfCacheAnswersTheSameHoweverThePromptComes) {
+  const LoadedTiny loaded(TinyModel{});
+  auto options = options_for(loaded);
+  options.end_tokens = {};
+  options.max_new_tokens = 10;
+  const Ids prompt{72, 101, 108, 108, 111, 32, 119, 111, 114, 108, 100};
+  const auto f32 = generator_for(loaded, options).answer(prompt, kQuiet);
+  for (const auto type : {KvCacheType::kF16, KvCacheType::kBF16, KvCacheType::kFp8}) {
+    options.kv_cache = type;
+    options.prefill = PrefillMode::kWhole;
+    const auto whole = generator_for(loaded, options).answer(prompt, kQuiet);
+    EXPECT_NE(whole.logits_hash, f32.logits_hash) << "nothing was rounded";
+    options.prefill = PrefillMode::kToken;
+    EXPECT_EQ(generator_for(loaded, options).answer(prompt, kQuiet).ids, whole.ids);
+    // Three tokens at a time.
+    KvCache cache(loaded.model().config(), 64, at::kFloat, type);
+    at::Tensor hidden;
+    for (auto rest = std::span(prompt); !rest.empty();) {
+      const auto piece = rest.first(std::min<std::size_t>(3, rest.size()));
+      hidden = loaded.model().forward(piece, cache);
+      rest = rest.subspan(piece.size());
+    }
+    Ids ids;
+    while (ids.size() < whole.ids.size()) {
+      const auto logits = loaded.model().logits(hidden.narrow(0, hidden.size(0) - 1, 1));
+      ids.push_back(logits.narrow(1, 0, 259).argmax().item<std::int64_t>());
+      hidden = loaded.model().forward(std::span(ids).last(1), cache);
+    }
+    EXPECT_EQ(ids, whole.ids);
+  }
+}
+
 TEST(Generator, LaterTurnsRunOnlyTheirOwnTokens) {
   const LoadedTiny loaded(TinyModel{});
   auto options = options_for(loaded);
@@ -224,9 +256,12 @@ TEST(Generator, NamesTheModuleAndPositionOfNonFiniteValues) {
     TinyModel tiny;
     tiny.nan_scale_in = std::string(name) + ".weight";
     const LoadedTiny loaded(tiny);
-    for (const bool cached : {true, false}) {
+    for (const auto& [cached, type] : {std::pair{true, KvCacheType::kAuto},
+                                       {false, KvCacheType::kAuto},
+                                       {true, KvCacheType::kFp8}}) {
       auto options = options_for(loaded);
       options.use_kv_cache = cached;
+      options.kv_cache = type;
       try {
         (void)generator_for(loaded, options).answer(kPrompt, kQuiet);
         FAIL() << "NaN went unnoticed";

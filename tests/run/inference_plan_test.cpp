@@ -27,7 +27,15 @@ ModelConfig small_config() {
   return config;
 }
 
-class InferencePlan : public testing::TestWithParam<std::int64_t> {
+struct PlannedRun {
+  std::int64_t prompt;
+  KvCacheType kv_cache;
+};
+void PrintTo(const PlannedRun& run, std::ostream* out) {
+  *out << run.prompt << " tokens, cache " << static_cast<int>(run.kv_cache);
+}
+
+class InferencePlan : public testing::TestWithParam<PlannedRun> {
  protected:
   InferencePlan() {
     install_host_cap();
@@ -38,10 +46,11 @@ class InferencePlan : public testing::TestWithParam<std::int64_t> {
 
 // What a run of the generator holds at its peak is what the plan says, within a twentieth.
 TEST_P(InferencePlan, IsWhatARunHolds) {
-  const std::int64_t prompt = GetParam();
+  const auto& [prompt, kv_cache] = GetParam();
   const ModelConfig config = small_config();
   const auto backend = make_backend("cpu");
-  const InferenceRun run{.context = prompt + 200, .prompt = prompt};
+  // A context that makes the cache count.
+  const InferenceRun run{.context = prompt + 2000, .prompt = prompt, .kv_cache = kv_cache};
   const MemoryPlan plan =
       plan_inference(config, weight_bytes(config, WeightFormat::kNvfp4), *backend, run);
 
@@ -56,13 +65,18 @@ TEST_P(InferencePlan, IsWhatARunHolds) {
   GeneratorOptions options;
   options.context = run.context;
   options.max_new_tokens = 2;
+  options.kv_cache = kv_cache;
   Generator generator(model, nullptr, options);
   (void)generator.answer(ids, [](std::int64_t, std::string_view) {});
   const auto held = static_cast<double>(host_allocated_peak() - before);
   EXPECT_NEAR(static_cast<double>(plan.peak()), held, 0.05 * held) << "prompt of " << prompt;
 }
 
-INSTANTIATE_TEST_SUITE_P(Prompts, InferencePlan, testing::Values(2, 500, 1500));
+INSTANTIATE_TEST_SUITE_P(
+    Prompts, InferencePlan,
+    testing::Values(PlannedRun{2, KvCacheType::kAuto}, PlannedRun{500, KvCacheType::kAuto},
+                    PlannedRun{1500, KvCacheType::kAuto}, PlannedRun{2, KvCacheType::kFp8},
+                    PlannedRun{500, KvCacheType::kBF16}, PlannedRun{1500, KvCacheType::kFp8}));
 
 }  // namespace
 }  // namespace qf

@@ -134,6 +134,21 @@ TEST(Perplexity, AModelAgreesWithItself) {
   EXPECT_EQ(*result.top1, 1);
 }
 
+TEST(Perplexity, ANarrowCacheIsTheModelsAlone) {
+  const LoadedTiny model(TinyModel{});
+  const auto ids = random_ids(60);
+  const auto kl_of = [&](KvCacheType type) {
+    return measure_perplexity(model.model(), &model.model(), ids, {.context = 30, .kv_cache = type})
+        .kl->mean;
+  };
+  EXPECT_EQ(kl_of(KvCacheType::kF32), 0);
+  // The teacher's keys and values are not rounded: the more the model's are, the further apart.
+  EXPECT_GT(kl_of(KvCacheType::kF16), 0);
+  EXPECT_GT(kl_of(KvCacheType::kBF16), kl_of(KvCacheType::kF16));
+  EXPECT_GT(kl_of(KvCacheType::kFp8), kl_of(KvCacheType::kBF16));
+  EXPECT_LT(kl_of(KvCacheType::kFp8), 1e-2);
+}
+
 TEST(Perplexity, DoesNotScoreTheFirstTokenOfAWindow) {
   const LoadedTiny model(uniform());
   const auto tokens = [&](std::size_t count, const PerplexityOptions& options) {

@@ -18,6 +18,7 @@ struct BenchOptions {
   std::vector<std::int64_t> depths{0};  // tokens in the KV cache before each: "tg128@d4096"
   std::int64_t repetitions = 5;
   std::uint64_t seed = 0;  // of the prompts' random ids
+  KvCacheType kv_cache = KvCacheType::kAuto;
 };
 
 struct BenchRow {
@@ -49,7 +50,8 @@ struct BenchDevice {
 
 struct BenchReport {
   std::vector<BenchRow> rows;
-  std::string decode;  // "one kernel a token", or "operation by operation (why)"
+  std::string kv_cache;  // what keys and values are stored as: "fp16"
+  std::string decode;    // "one kernel a token", or "operation by operation (why)"
   BenchDevice device;
 };
 

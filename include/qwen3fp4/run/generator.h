@@ -33,8 +33,9 @@ struct GeneratorOptions {
   std::vector<std::int64_t> end_tokens;  // empty: only the other reasons stop
   std::int64_t max_new_tokens = 256;     // per answer
   std::int64_t context = 0;              // tokens that the KV cache holds
-  bool use_kv_cache = true;              // false: every token replays the whole sequence
-  bool fused = true;                     // decode in one kernel a token where there is one
+  KvCacheType kv_cache = KvCacheType::kAuto;
+  bool use_kv_cache = true;  // false: every token replays the whole sequence
+  bool fused = true;         // decode in one kernel a token where there is one
   PrefillMode prefill = PrefillMode::kWhole;
 };
 

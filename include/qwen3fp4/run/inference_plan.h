@@ -6,6 +6,7 @@
 #include "qwen3fp4/formats/dat.h"
 #include "qwen3fp4/memory/plan.h"
 #include "qwen3fp4/model/config.h"
+#include "qwen3fp4/model/kv_cache.h"
 #include "qwen3fp4/quant/weight_matrix.h"
 
 namespace qf {
@@ -16,6 +17,7 @@ struct InferenceRun {
   std::int64_t prompt = 0;       // of the longest prompt
   std::int64_t logit_rows = 1;   // positions whose logits are there at once,
   std::int64_t logit_bytes = 8;  // and what each of them takes: logits, and what is made of them
+  KvCacheType kv_cache = KvCacheType::kAuto;
 };
 
 // Bytes of a model's weights in memory, from its file's headers, or by shapes: projections and head

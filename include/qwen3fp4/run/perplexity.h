@@ -19,7 +19,8 @@ struct PerplexityOptions {
   // The text is cut into windows of this many tokens that do not overlap. A window's first token
   // has no context and is not scored; a last window of one token is left out.
   std::int64_t context = 512;
-  std::int64_t max_tokens = 0;  // only the text's first ones; 0: all
+  std::int64_t max_tokens = 0;                // only the text's first ones; 0: all
+  KvCacheType kv_cache = KvCacheType::kAuto;  // of the model; the teacher's is what attention reads
 };
 
 // KL(teacher || model) in nats over the scored positions.

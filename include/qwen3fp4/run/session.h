@@ -24,7 +24,7 @@ namespace qf {
 struct SessionModel {
   const ModelConfig& config;
   std::string fingerprint;
-  at::ScalarType type;  // of the cache
+  at::ScalarType type;  // of what the cache stores
 };
 
 class SavedSession {
@@ -40,7 +40,8 @@ class SavedSession {
 
  private:
   [[nodiscard]] std::int64_t common_prefix(std::span<const std::int64_t> ids) const;
-  void read_heads(const TensorInfo& entry, const at::Tensor& out_KSE, std::int64_t count) const;
+  // out [K, S] or [K, S, E]
+  void read_heads(const TensorInfo& entry, const at::Tensor& out_KS, std::int64_t count) const;
 
   std::string name_;
   SafetensorsFile file_;
@@ -49,7 +50,7 @@ class SavedSession {
 
 // The file appears whole or not at all. `tokens`: those that the cache holds. One head of a layer
 // at a time comes from a device; no second cache is held.
-void save_session(const std::filesystem::path& path, const std::string& fingerprint,
+void save_session(const std::filesystem::path& path, const SessionModel& model,
                   std::span<const std::int64_t> tokens, const KvCache& cache);
 
 }  // namespace qf

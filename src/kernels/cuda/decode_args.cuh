@@ -4,9 +4,11 @@
 
 #include "qwen3fp4/kernels/cuda/decode_step.h"
 #include "qwen3fp4/kernels/fp4.h"
+#include "qwen3fp4/kernels/kv_row.h"
 #include "qwen3fp4/kernels/nf4_table.h"
 
-// What the parts of the decode kernel share: its arguments, and which block does what.
+// What the parts of the decode kernel share: its arguments, and which block does what. T is the
+// type of cached keys and values: __half or E4M3.
 namespace qf::cuda::decode {
 
 inline constexpr int kGroups = 3;  // warpgroups that multiply
@@ -56,8 +58,10 @@ struct ModelArgs {
   DecodeMatrix lm_head;
   const float* rope_cos;
   const float* rope_sin;
-  __half* keys;
-  __half* values;
+  void* keys;
+  void* values;
+  float* key_scales;
+  float* value_scales;
   std::int64_t context;
 };
 
@@ -215,17 +219,27 @@ struct LayerTable {
   const float* norm[4];  // input, post-attention, q, k
   float scale[8];        // q, k, v, o, gate, up, down, times code_factor
 };
-// Cached tokens whose keys and values share a slot of the ring.
-QF_HD constexpr int slot_tokens(int head_dim) { return 2048 / head_dim; }
+// Cached tokens whose keys and values share a slot of the ring, with 4 KiB for each of the two.
+inline constexpr int kSlotPart = 4096;
+template <class T>
+QF_HD constexpr int slot_tokens(int head_dim) {
+  return kSlotPart / static_cast<int>(sizeof(T)) / head_dim;
+}
+// In fp8 the keys' scales come behind both, then the values'.
+inline constexpr int kSlotScaleBytes = slot_tokens<E4M3>(64) * static_cast<int>(sizeof(float));
+static_assert(2 * (kSlotPart + kSlotScaleBytes) <= kChunkBytes, "all of a slot's tokens fit");
+// Bytes of that many scales, as bulk copies take them: the rows' padding holds what is too many.
+QF_HD constexpr int copied_scale_bytes(int tokens) { return (tokens + 3) / 4 * 16; }
 
 // How the tokens of one key/value head are divided, the step's own among them.
 struct Split {
   int tokens;  // of one split, a multiple of slot_tokens()
   int count;
 };
+template <class T>
 __device__ __forceinline__ Split split_of(const Args& a) {
   const int tokens = static_cast<int>(a.step.position) + 1;
-  const int slot = slot_tokens(a.model.head_dim);
+  const int slot = slot_tokens<T>(a.model.head_dim);
   Split s;
   s.tokens = (max(kMinSplit, (tokens + a.splits - 1) / a.splits) + slot - 1) / slot * slot;
   s.count = (tokens + s.tokens - 1) / s.tokens;
@@ -242,6 +256,7 @@ struct AttentionShare {
   int item, kv_head, subgroup, number;
   int first, cached, slots;  // tokens in the cache, and how many slots they come in
 };
+template <class T>
 __device__ __forceinline__ AttentionShare attention_share(const Args& a) {
   AttentionShare s;
   const int items = a.model.kv_heads * a.subgroups;
@@ -249,7 +264,7 @@ __device__ __forceinline__ AttentionShare attention_share(const Args& a) {
   s.item = static_cast<int>(blockIdx.x) - s.number * items;
   s.kv_head = s.item / a.subgroups;
   s.subgroup = s.item - s.kv_head * a.subgroups;
-  const Split split = split_of(a);
+  const Split split = split_of<T>(a);
   s.splits = split.count;
   s.exists = s.number < a.splits;
   s.active = s.number < split.count;
@@ -257,7 +272,7 @@ __device__ __forceinline__ AttentionShare attention_share(const Args& a) {
   s.first = s.number * split.tokens;
   const int tokens = static_cast<int>(a.step.position) - s.first;
   s.cached = s.active ? min(split.tokens, tokens) : 0;
-  const int slot = slot_tokens(a.model.head_dim);
+  const int slot = slot_tokens<T>(a.model.head_dim);
   s.slots = (s.cached + slot - 1) / slot;
   return s;
 }
@@ -266,6 +281,11 @@ __device__ __forceinline__ std::int64_t cache_place(const Args& a, int layer, in
                                                     std::int64_t token) {
   const std::int64_t head = std::int64_t{layer} * a.model.kv_heads + kv_head;
   return (head * a.model.context + token) * a.model.head_dim;
+}
+__device__ __forceinline__ std::int64_t scale_place(const Args& a, int layer, int kv_head,
+                                                    std::int64_t token) {
+  const std::int64_t head = std::int64_t{layer} * a.model.kv_heads + kv_head;
+  return head * kv_scale_stride(a.model.context) + token;
 }
 
 // A block's shared memory: this, then the ring, then the staged activations. At an address that the
@@ -276,9 +296,11 @@ struct SharedState {
   float query[kHeadsPerItem][kMaxHeadDim];           // scaled by log2(e) / sqrt(head_dim)
   float2 rotation[kMaxHeadDim / 2];                  // cosine and sine at the step's position
   float2 head_scale[kConsumerWarps][kHeadsPerItem];  // of attention: maximum, sum of exp
-  __half newest[2][kMaxHeadDim];                     // key and value of the step's token
-  float x_scale[kMaxXChunks];                        // of each staged chunk
-  float square[kMaxXChunks];                         // sums of squares of the stream
+  // Key and value of the step's token, as the cache has them; in fp8 the scale comes behind
+  // kMaxHeadDim codes.
+  alignas(8) std::uint8_t newest[2][2 * kMaxHeadDim];
+  float x_scale[kMaxXChunks];  // of each staged chunk
+  float square[kMaxXChunks];   // sums of squares of the stream
   LayerTable layers[kDecodeMaxLayers];
   Args args;
   AttentionShare share;

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <type_traits>
+
 #include "decode_stage.cuh"
+#include "kv_row.cuh"
 
 // Attention: a block takes one item (up to four query heads of one key/value head) and one split of
 // the cached tokens, and leaves sums for load_attended(). The cached keys and values come through
@@ -104,9 +107,33 @@ struct Head {
   }
 };
 
+// To the cache and, as it reads the cache, to shared memory: a token gives the same bits while it
+// is the newest and later.
+template <int kOwn>
+__device__ __forceinline__ void store_row(__half* cached, std::uint8_t* staged,
+                                          const float (&v)[kOwn], int lane) {
+  auto* const halves = reinterpret_cast<__half*>(staged);
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) {
+    cached[lane * kOwn + i] = halves[lane * kOwn + i] = __float2half_rn(v[i]);
+  }
+}
+template <int kOwn>
+__device__ __forceinline__ void store_row(E4M3* cached, float* scale, std::uint8_t* staged,
+                                          const float (&v)[kOwn], int lane) {
+  const float row_scale = kv_scale(largest_magnitude(v));
+#pragma unroll
+  for (int i = 0; i < kOwn; i += 2) {
+    const auto pair = static_cast<std::uint16_t>(kv_code_pair(v[i], v[i + 1], row_scale));
+    *reinterpret_cast<std::uint16_t*>(cached + lane * kOwn + i) = pair;
+    *reinterpret_cast<std::uint16_t*>(staged + lane * kOwn + i) = pair;
+  }
+  if (lane == 0) *scale = *reinterpret_cast<float*>(staged + kMaxHeadDim) = row_scale;
+}
+
 // To shared memory, and the key and the value to the cache too (blocks that share a key/value head
 // write the same bits).
-template <int kHeadDim>
+template <int kHeadDim, class T>
 __device__ __forceinline__ void store_heads(const Args& a, const Phase& p,
                                             const Head<kHeadDim>& head, int warp, int lane) {
   const AttentionShare& share = shared_state().share;
@@ -121,12 +148,15 @@ __device__ __forceinline__ void store_heads(const Args& a, const Phase& p,
   }
   if (!head.exists) return;
   const bool key = warp == kHeadsPerItem;
-  __half* const cached = (key ? a.model.keys : a.model.values) +
-                         cache_place(a, p.layer, share.kv_head, a.step.position);
-  __half* const staged = shared_state().newest[key ? 0 : 1];
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i) {
-    cached[lane * kOwn + i] = staged[lane * kOwn + i] = __float2half_rn(head.v[i]);
+  T* const cached = static_cast<T*>(key ? a.model.keys : a.model.values) +
+                    cache_place(a, p.layer, share.kv_head, a.step.position);
+  std::uint8_t* const staged = shared_state().newest[key ? 0 : 1];
+  if constexpr (std::is_same_v<T, E4M3>) {
+    float* const scale = (key ? a.model.key_scales : a.model.value_scales) +
+                         scale_place(a, p.layer, share.kv_head, a.step.position);
+    store_row(cached, scale, staged, head.v, lane);
+  } else {
+    store_row(cached, staged, head.v, lane);
   }
 }
 
@@ -139,13 +169,33 @@ __device__ __forceinline__ void unpack_halves(const uint2& bits, float (&v)[4]) 
   v[3] = high.y;
 }
 
+// What a stream takes at a time: of kBatchTokens tokens a lane's four features, the first `present`
+// of which exist.
+inline constexpr int kBatchTokens = 4;
+template <class T>
+struct Batch;
+template <>
+struct Batch<__half> {
+  uint2 keys[kBatchTokens] = {};
+  uint2 values[kBatchTokens] = {};
+  int present = 0;
+};
+template <>
+struct Batch<E4M3> {
+  std::uint32_t keys[kBatchTokens] = {};
+  std::uint32_t values[kBatchTokens] = {};
+  float key_scale = 0, value_scale = 0;  // of the token whose score the lane has; 0 without it
+  int present = 0;
+};
+__device__ __forceinline__ void unpack(const uint2& bits, float (&v)[4]) { unpack_halves(bits, v); }
+__device__ __forceinline__ void unpack(std::uint32_t bits, float (&v)[4]) { kv_numbers(bits, v); }
+
 // A stream's running softmax. Scores of four tokens by four heads are dealt to the stream's lanes,
 // so that each lane keeps one head's maximum and total and takes one exponential a batch; the
 // weighted sums are a lane's own four features of all four heads.
 template <int kHeadDim>
 struct Running {
   static constexpr int kLanes = kHeadDim / 4;
-  static constexpr int kTokens = 4;
   static constexpr int kTokenBit = kLanes / 4;  // lanes differing in these two bits have the same
                                                 // head and other tokens
   static constexpr int kHeadBit = kLanes / 16;  // lowest of the two bits of the head
@@ -184,13 +234,14 @@ struct Running {
     }
   }
 
-  __device__ __forceinline__ void add(const uint2 (&keys)[kTokens], const uint2 (&values)[kTokens],
-                                      int present, int lane) {
+  template <class T>
+  __device__ __forceinline__ void add(const Batch<T>& batch, int lane) {
+    const int present = batch.present;
     float score[16];  // [token, head]
 #pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
+    for (int t = 0; t < kBatchTokens; ++t) {
       float key[4];
-      unpack_halves(keys[t], key);
+      unpack(batch.keys[t], key);
 #pragma unroll
       for (int h = 0; h < kHeadsPerItem; ++h) {
         float dot = query[h][0] * key[0];
@@ -205,6 +256,7 @@ struct Running {
     deal<2>(score, kLanes / 16, lane);
     float own = score[0];
     if (kLanes == 32) own += __shfl_xor_sync(~0U, own, 1);
+    if constexpr (std::is_same_v<T, E4M3>) own *= batch.key_scale;
     if (token_of(lane) >= present) own = -INFINITY;
     float next = fmaxf(largest, own);
     next = fmaxf(next, __shfl_xor_sync(~0U, next, kTokenBit));
@@ -216,6 +268,8 @@ struct Running {
     weights += __shfl_xor_sync(~0U, weights, 2 * kTokenBit);
     total = fmaf(total, factor, weights);
     largest = next;
+    float carried = weight;  // by the value's numbers
+    if constexpr (std::is_same_v<T, E4M3>) carried *= batch.value_scale;
     const int base = lane / kLanes * kLanes;
 #pragma unroll
     for (int h = 0; h < kHeadsPerItem; ++h) {
@@ -224,12 +278,12 @@ struct Running {
       for (int i = 0; i < 4; ++i) sum[h][i] *= f;
     }
 #pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
+    for (int t = 0; t < kBatchTokens; ++t) {
       float value[4];
-      unpack_halves(values[t], value);
+      unpack(batch.values[t], value);
 #pragma unroll
       for (int h = 0; h < kHeadsPerItem; ++h) {
-        const float w = __shfl_sync(~0U, weight, base + t * kTokenBit + h * kHeadBit);
+        const float w = __shfl_sync(~0U, carried, base + t * kTokenBit + h * kHeadBit);
 #pragma unroll
         for (int i = 0; i < 4; ++i) sum[h][i] = fmaf(w, value[i], sum[h][i]);
       }
@@ -269,19 +323,93 @@ struct Running {
   }
 };
 
-// This warp's share of the split's tokens. A slot of the ring holds the keys and then the values of
-// some tokens, which the warps of a group share.
+// A lane's place among the streams of a group's four warps.
 template <int kHeadDim>
+struct StreamPlace {
+  static constexpr int kStreams = 32 / Running<kHeadDim>::kLanes;  // of a warp
+  static constexpr int kGroupStreams = 4 * kStreams;
+  int stream, feature, lane;
+
+  __device__ __forceinline__ StreamPlace(int warp, int warp_lane)
+      : stream(warp % 4 * kStreams + warp_lane / Running<kHeadDim>::kLanes),
+        feature(warp_lane % Running<kHeadDim>::kLanes * 4),
+        lane(warp_lane) {}
+  // Token `i` of the stream's batch `number`.
+  __device__ __forceinline__ int token(int number, int i) const {
+    return (number * kBatchTokens + i) * kGroupStreams + stream;
+  }
+};
+
+// From a slot with so many tokens: all keys, then all values.
+template <int kHeadDim>
+__device__ __forceinline__ void load_batch(const std::uint8_t* bytes, int tokens, int number,
+                                           const StreamPlace<kHeadDim>& mine,
+                                           Batch<__half>& batch) {
+#pragma unroll
+  for (int i = 0; i < kBatchTokens; ++i) {
+    const int token = mine.token(number, i);
+    if (token < tokens) {
+      const int at = (token * kHeadDim + mine.feature) * 2;
+      batch.keys[i] = *reinterpret_cast<const uint2*>(bytes + at);
+      batch.values[i] = *reinterpret_cast<const uint2*>(bytes + tokens * kHeadDim * 2 + at);
+      batch.present = i + 1;
+    }
+  }
+}
+// Each at its own place.
+template <int kHeadDim>
+__device__ __forceinline__ void load_batch(const std::uint8_t* bytes, int tokens, int number,
+                                           const StreamPlace<kHeadDim>& mine, Batch<E4M3>& batch) {
+#pragma unroll
+  for (int i = 0; i < kBatchTokens; ++i) {
+    const int token = mine.token(number, i);
+    if (token < tokens) {
+      const int at = token * kHeadDim + mine.feature;
+      batch.keys[i] = *reinterpret_cast<const std::uint32_t*>(bytes + at);
+      batch.values[i] = *reinterpret_cast<const std::uint32_t*>(bytes + kSlotPart + at);
+      batch.present = i + 1;
+    }
+  }
+  const int scored = mine.token(number, Running<kHeadDim>::token_of(mine.lane));
+  if (scored < tokens) {
+    const auto* const scales = reinterpret_cast<const float*>(bytes + 2 * kSlotPart);
+    batch.key_scale = scales[scored];
+    batch.value_scale = scales[kSlotScaleBytes / 4 + scored];
+  }
+}
+
+// The step's own token, by the first stream of a warp.
+template <int kHeadDim>
+__device__ __forceinline__ void load_newest(const StreamPlace<kHeadDim>& mine,
+                                            Batch<__half>& batch) {
+  batch.keys[0] = *reinterpret_cast<const uint2*>(shared_state().newest[0] + mine.feature * 2);
+  batch.values[0] = *reinterpret_cast<const uint2*>(shared_state().newest[1] + mine.feature * 2);
+  batch.present = mine.lane < Running<kHeadDim>::kLanes ? 1 : 0;
+}
+template <int kHeadDim>
+__device__ __forceinline__ void load_newest(const StreamPlace<kHeadDim>& mine, Batch<E4M3>& batch) {
+  const auto word = [&](int which, int at) {
+    return *reinterpret_cast<const std::uint32_t*>(shared_state().newest[which] + at);
+  };
+  batch.keys[0] = word(0, mine.feature);
+  batch.values[0] = word(1, mine.feature);
+  batch.present = mine.lane < Running<kHeadDim>::kLanes ? 1 : 0;
+  if (Running<kHeadDim>::token_of(mine.lane) != 0) return;
+  batch.key_scale = __uint_as_float(word(0, kMaxHeadDim));
+  batch.value_scale = __uint_as_float(word(1, kMaxHeadDim));
+}
+
+// This warp's share of the split's tokens. The warps of a group share a slot of the ring.
+template <int kHeadDim, class T>
 __device__ __forceinline__ void attend(const Args& a, RingPlace& place, int warp, int lane) {
   const AttentionShare& share = shared_state().share;
-  using Stream = Running<kHeadDim>;
-  constexpr int kSlotTokens = slot_tokens(kHeadDim);
-  constexpr int kStreams = 32 / Stream::kLanes;  // of a warp
-  static_assert(kSlotTokens == 4 * kStreams * Stream::kTokens,
-                "a slot is one batch of each stream");
-  const int feature = lane % Stream::kLanes * 4;
-  const int stream = warp % 4 * kStreams + lane / Stream::kLanes;
-  Stream run;
+  using Mine = StreamPlace<kHeadDim>;
+  constexpr int kSlotTokens = slot_tokens<T>(kHeadDim);
+  constexpr int kBatches = kSlotTokens / (Mine::kGroupStreams * kBatchTokens);
+  static_assert(kSlotTokens == kBatches * Mine::kGroupStreams * kBatchTokens,
+                "a slot is whole batches of each stream");
+  const Mine mine(warp, lane);
+  Running<kHeadDim> run;
   run.start(lane);
   // The newest token comes after the cache's, in the turn of the group that would be next.
   int slot = place.next;
@@ -289,36 +417,29 @@ __device__ __forceinline__ void attend(const Args& a, RingPlace& place, int warp
     const bool cached = slot < share.slots;
     const bool newest = slot == share.slots && share.has_newest && warp % 4 == 0;
     if (!cached && !newest) break;
-    uint2 keys[Stream::kTokens] = {};
-    uint2 values[Stream::kTokens] = {};
-    int present = 0;
-    if (cached) {
-      const int tokens = min(kSlotTokens, share.cached - slot * kSlotTokens);
-      mbarrier_wait(shared_address(shared_state().full + place.slot), place.parity);
-      const std::uint8_t* const bytes = ring_slot(place.slot);
-#pragma unroll
-      for (int i = 0; i < Stream::kTokens; ++i) {
-        const int token = i * 4 * kStreams + stream;
-        if (token < tokens) {
-          const int at = (token * kHeadDim + feature) * 2;
-          keys[i] = *reinterpret_cast<const uint2*>(bytes + at);
-          values[i] = *reinterpret_cast<const uint2*>(bytes + tokens * kHeadDim * 2 + at);
-          present = i + 1;
+#pragma unroll 1
+    for (int number = 0; number < (cached ? kBatches : 1); ++number) {
+      Batch<T> batch;
+      if (cached) {
+        const int tokens = min(kSlotTokens, share.cached - slot * kSlotTokens);
+        if (number == 0) {
+          mbarrier_wait(shared_address(shared_state().full + place.slot), place.parity);
         }
+        load_batch(ring_slot(place.slot), tokens, number, mine, batch);
+        if (number == kBatches - 1) {
+          __syncwarp();
+          if (lane == 0) mbarrier_arrive(shared_address(shared_state().empty + place.slot));
+          place.advance();
+        }
+      } else {
+        load_newest(mine, batch);
       }
-      __syncwarp();
-      if (lane == 0) mbarrier_arrive(shared_address(shared_state().empty + place.slot));
-      place.advance();
-    } else {
-      keys[0] = *reinterpret_cast<const uint2*>(shared_state().newest[0] + feature);
-      values[0] = *reinterpret_cast<const uint2*>(shared_state().newest[1] + feature);
-      present = lane < Stream::kLanes ? 1 : 0;
+      run.add(batch, lane);
     }
-    run.add(keys, values, present, lane);
     if (!cached) break;
   }
   place.next = slot - share.slots;
-  if (kStreams == 2) run.merge(16, lane);
+  if (Mine::kStreams == 2) run.merge(16, lane);
   run.store(a, warp, lane);
 }
 
@@ -356,7 +477,7 @@ __device__ __forceinline__ void store_attended(const Args& a, const Phase& p, in
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, class T>
 __device__ __forceinline__ void attention(const Args& a, const Phase& p, RingPlace& place, int warp,
                                           int lane) {
   const AttentionShare& share = shared_state().share;
@@ -366,10 +487,10 @@ __device__ __forceinline__ void attention(const Args& a, const Phase& p, RingPla
     Head<kHeadDim> head;
     head.load(a, p, warp, lane);
     named_barrier<kConsumers>();  // nobody multiplies by the staged activations any more
-    store_heads<kHeadDim>(a, p, head, warp, lane);
+    store_heads<kHeadDim, T>(a, p, head, warp, lane);
     named_barrier<kConsumers>();
     if (thread == 0) shared_state().multiplying = 1;
-    attend<kHeadDim>(a, place, warp, lane);
+    attend<kHeadDim, T>(a, place, warp, lane);
     if (thread == 0) shared_state().multiplying = 0;
     named_barrier<kConsumers>();
   }

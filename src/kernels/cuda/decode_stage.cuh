@@ -2,6 +2,7 @@
 
 #include "decode_words.cuh"
 #include "hopper.cuh"
+#include "kv_row.cuh"
 
 // Activations into shared memory as the right operand of wgmma.
 //
@@ -39,18 +40,10 @@ __device__ __forceinline__ Power power_for(std::uint32_t largest) {
   return {__uint_as_float((261U - exponent) << 23), __uint_as_float((exponent - 7U) << 23)};
 }
 
-template <int kCount>
-__device__ __forceinline__ std::uint32_t largest_bits(const float (&v)[kCount]) {
-  std::uint32_t bits = 0;  // compared as integers, NaN and infinity are the largest
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) bits = max(bits, __float_as_uint(v[i]) & 0x7FFFFFFFU);
-  return __reduce_max_sync(~0U, bits);
-}
-
 // A warp's 256 values, eight a lane, as one chunk. Returns the bits of the largest magnitude.
 __device__ __forceinline__ std::uint32_t stage_chunk(const Args& a, int chunk, int lane,
                                                      const float (&v)[8]) {
-  const std::uint32_t largest = largest_bits(v);
+  const std::uint32_t largest = largest_magnitude(v);
   const Power power = power_for(largest);
   std::uint32_t high[2], middle[2], low[2];
 #pragma unroll

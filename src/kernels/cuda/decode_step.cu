@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <iterator>
+#include <type_traits>
 #include <utility>
 
 #include "decode_args.cuh"
@@ -90,26 +91,40 @@ struct Producer {
     }
   }
   // Keys, then values, of the tokens that the cache holds.
+  template <class T>
   __device__ __forceinline__ void cached_tokens(const Phase& p) {
     const AttentionShare& share = shared_state().share;
-    const int slot_size = slot_tokens(a.model.head_dim);
+    const int slot_size = slot_tokens<T>(a.model.head_dim);
     for (int i = 0; i < share.slots; ++i) {
       const int tokens = min(slot_size, share.cached - i * slot_size);
-      const int bytes = tokens * a.model.head_dim * 2;
-      const std::int64_t place =
-          cache_place(a, p.layer, share.kv_head, share.first + i * slot_size);
-      acquire(2 * bytes);
-      copy(0, a.model.keys + place, bytes);
-      copy(bytes, a.model.values + place, bytes);
+      const int bytes = tokens * a.model.head_dim * static_cast<int>(sizeof(T));
+      const std::int64_t first = share.first + i * slot_size;
+      const std::int64_t place = cache_place(a, p.layer, share.kv_head, first);
+      const T* const keys = static_cast<const T*>(a.model.keys) + place;
+      const T* const values = static_cast<const T*>(a.model.values) + place;
+      if constexpr (std::is_same_v<T, E4M3>) {
+        const int scale_bytes = copied_scale_bytes(tokens);
+        const std::int64_t scales = scale_place(a, p.layer, share.kv_head, first);
+        acquire(2 * (bytes + scale_bytes));
+        copy(0, keys, bytes);
+        copy(kSlotPart, values, bytes);
+        copy(2 * kSlotPart, a.model.key_scales + scales, scale_bytes);
+        copy(2 * kSlotPart + kSlotScaleBytes, a.model.value_scales + scales, scale_bytes);
+      } else {
+        acquire(2 * bytes);
+        copy(0, keys, bytes);
+        copy(bytes, values, bytes);
+      }
       advance();
     }
   }
+  template <class T>
   __device__ __forceinline__ void run() {
     const int phases = a.model.layers * kPhasesPerLayer;
     for (int index = 0; index <= phases; ++index) {
       const Phase p = phase_at(a, shared_state().ranges, index);
       if (p.type == kQkv) prefetch_norms(launch, p.layer);
-      if (p.type == kO) cached_tokens(p);
+      if (p.type == kO) cached_tokens<T>(p);
       weights(p);
     }
   }
@@ -483,7 +498,7 @@ __device__ __forceinline__ void start_stream(const Args& a, int thread) {
   }
 }
 
-template <int kHeadDim, class Weights>
+template <int kHeadDim, class Weights, class T>
 __device__ __forceinline__ void consume(Consumer c) {
   const Args& a = c.a;
   RingPlace place{c.group, 0, c.group, a.ring};
@@ -502,7 +517,7 @@ __device__ __forceinline__ void consume(Consumer c) {
     // the registers that a phase needs.
     opaque(c.warp);
     opaque(c.lane);
-    if (p.type == kO) attention<kHeadDim>(a, p, place, c.warp, c.lane);
+    if (p.type == kO) attention<kHeadDim, T>(a, p, place, c.warp, c.lane);
     multiply_phase<kHeadDim, Weights>(c, p, place, best);
   }
   finish_choice(a, best, c.warp * 32 + c.lane);
@@ -524,10 +539,11 @@ __device__ __forceinline__ void fill_layer(const DecodeLayer& from, float code_f
 }
 
 // What the producer needs to start.
+template <class T>
 __device__ __forceinline__ void fill_first(const Args& a, int thread) {
   SharedState& s = shared_state();
   if (thread <= kHead) s.ranges[thread] = range_of(a, thread);
-  if (thread == 32) s.share = attention_share(a);
+  if (thread == 32) s.share = attention_share<T>(a);
   constexpr int kWords = sizeof(Args) / 4;
   static_assert(kWords <= kThreads && sizeof(Args) % 4 == 0);
   if (thread < kWords) {
@@ -569,17 +585,17 @@ __device__ __forceinline__ void fill_tables(const LaunchArgs& launch, int thread
   fill_rotation(a, thread);
 }
 
-template <int kHeadDim, class Weights>
+template <int kHeadDim, class Weights, class T>
 __global__ void __launch_bounds__(kThreads, 1)
     decode_kernel(const __grid_constant__ LaunchArgs launch) {
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = __shfl_sync(~0U, thread / 32, 0);
-  fill_first(launch.args, thread);
+  fill_first<T>(launch.args, thread);
   __syncthreads();
   const Args& a = shared_state().args;
   if (warp >= kConsumerWarps) {
     fewer_registers<kProducerRegisters>();
-    if (thread == kConsumers) Producer{launch, a}.run();
+    if (thread == kConsumers) Producer{launch, a}.template run<T>();
     return;
   }
   more_registers<kConsumerRegisters>();
@@ -590,7 +606,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const auto apart = static_cast<std::uint64_t>(a.x_chunks * kXChunkBytes);
   const std::uint64_t descriptor =
       apart >> 4 << 32 | static_cast<std::uint64_t>(128 >> 4) << 16 | address >> 4;
-  consume<kHeadDim, Weights>(Consumer{a, descriptor, warp, warp / 4, warp % 4, thread % 32});
+  consume<kHeadDim, Weights, T>(Consumer{a, descriptor, warp, warp / 4, warp % 4, thread % 32});
 }
 
 }  // namespace
@@ -613,7 +629,8 @@ Args shape_args(const DecodeModel& model) {
   a.model = {model.layers,       model.hidden,   model.intermediate, model.heads,
              model.kv_heads,     model.head_dim, model.vocab,        model.rms_norm_eps,
              model.embed_tokens, model.norm,     model.lm_head,      model.rope_cos,
-             model.rope_sin,     model.keys,     model.values,       model.context};
+             model.rope_sin,     model.keys,     model.values,       model.key_scales,
+             model.value_scales, model.context};
   a.q_tiles = tiles_of(model.heads * model.head_dim);
   a.kv_tiles = tiles_of(model.kv_heads * model.head_dim);
   a.o_tiles = tiles_of(model.hidden);
@@ -636,6 +653,7 @@ bool takes(const DecodeModel& m) {
                         m.kv_heads > 0 && m.vocab > 0 && m.context > 0;
   if (!positive || m.layers > kDecodeMaxLayers || m.hidden > kDecodeMaxHidden) return false;
   if (m.head_dim != 64 && m.head_dim != 128) return false;
+  if ((m.key_scales == nullptr) != (m.value_scales == nullptr)) return false;
   if (m.heads % m.kv_heads != 0 || m.heads / m.kv_heads > 2 * kHeadsPerItem) return false;
   const Args a = shape_args(m);
   if (qkv_tiles(a) > kMaxQkvTiles || 2 * a.gate_tiles > kMaxGateUpTiles) return false;
@@ -653,14 +671,18 @@ int staged_chunks(const Args& a, int blocks) {
   return std::max({a.hidden_chunks, ceil_divide(share, passes), kForAttention});
 }
 
+template <class Weights, class T>
+void* kernel_of(int head_dim) {
+  return head_dim == 128 ? reinterpret_cast<void*>(decode_kernel<128, Weights, T>)
+                         : reinterpret_cast<void*>(decode_kernel<64, Weights, T>);
+}
 template <class Weights>
-void* kernel_for(int head_dim) {
-  return head_dim == 128 ? reinterpret_cast<void*>(decode_kernel<128, Weights>)
-                         : reinterpret_cast<void*>(decode_kernel<64, Weights>);
+void* kernel_of(const DecodeModel& model) {
+  return model.key_scales == nullptr ? kernel_of<Weights, __half>(model.head_dim)
+                                     : kernel_of<Weights, E4M3>(model.head_dim);
 }
 void* kernel_of(const DecodeModel& model) {
-  return model.nf4 ? kernel_for<Nf4Weights>(model.head_dim)
-                   : kernel_for<Nvfp4Weights>(model.head_dim);
+  return model.nf4 ? kernel_of<Nf4Weights>(model) : kernel_of<Nvfp4Weights>(model);
 }
 
 // Every buffer of the workspace begins on 256 bytes.

@@ -1,6 +1,8 @@
 #include <climits>
 #include <cmath>
+#include <type_traits>
 
+#include "kv_row.cuh"
 #include "narrow.cuh"
 #include "qwen3fp4/kernels/cuda/token_step.h"
 
@@ -55,6 +57,33 @@ __global__ void __launch_bounds__(kNormThreads) add_rms_norm_kernel(NormStep s) 
   }
 }
 
+// A head's key or value into the cache: the lane's features are lane, lane + 32, ...
+struct CacheRow {
+  std::int64_t row, scale;  // places
+  std::int64_t width, lane;
+};
+template <class T>
+__device__ void put_row(T* cache, float* /*scales*/, const CacheRow& at,
+                        const float (&v)[kMaxHeadDim / 32]) {
+#pragma unroll
+  for (int j = 0; j < kMaxHeadDim / 32; ++j) {
+    const std::int64_t i = at.lane + 32 * j;
+    if (i < at.width) store(cache + at.row + i, v[j]);
+  }
+}
+__device__ void put_row(E4M3* cache, float* scales, const CacheRow& at,
+                        const float (&v)[kMaxHeadDim / 32]) {
+  const float scale = kv_scale(largest_magnitude(v));
+#pragma unroll
+  for (int j = 0; j < kMaxHeadDim / 32; ++j) {
+    const std::int64_t i = at.lane + 32 * j;
+    if (i < at.width) {
+      cache[at.row + i].code = static_cast<std::uint8_t>(kv_code_pair(v[j], 0.0F, scale));
+    }
+  }
+  if (at.lane == 0) scales[at.scale] = scale;
+}
+
 // A warp a head: queries first, then keys, then values.
 template <class T>
 __global__ void place_heads_kernel(TokenAttention<T> a) {
@@ -65,10 +94,16 @@ __global__ void place_heads_kernel(TokenAttention<T> a) {
   const auto lane = static_cast<std::int64_t>(threadIdx.x);
   const bool query = head < a.heads;
   const std::int64_t kv = (head - a.heads) % a.kv_heads;
-  const auto slot = [&](T* cache) { return cache + (kv * a.context + position) * width; };
+  const CacheRow place{(kv * a.context + position) * width,
+                       kv * kv_scale_stride(a.context) + position, width, lane};
+  float row[kMaxHeadDim / 32] = {};
   if (head >= a.heads + a.kv_heads) {
-    T* const value = slot(a.values);
-    for (std::int64_t i = lane; i < width; i += 32) store(value + i, a.v[kv * width + i]);
+#pragma unroll
+    for (int j = 0; j < kMaxHeadDim / 32; ++j) {
+      const std::int64_t i = lane + 32 * j;
+      if (i < width) row[j] = a.v[kv * width + i];
+    }
+    put_row(a.values, a.value_scales, place, row);
     return;
   }
   const float* const in = query ? a.q + head * width : a.k + kv * width;
@@ -86,15 +121,43 @@ __global__ void place_heads_kernel(TokenAttention<T> a) {
   const std::int64_t half = width / 2;
   const float* const cos = a.cos + position * width;
   const float* const sin = a.sin + position * width;
-  T* const key = slot(a.keys);
-  for (std::int64_t i = lane; i < width; i += 32) {
+#pragma unroll
+  for (int j = 0; j < kMaxHeadDim / 32; ++j) {
+    const std::int64_t i = lane + 32 * j;
+    if (i >= width) break;
     const float partner = i < half ? -normed[i + half] : normed[i - half];
-    const float turned = normed[i] * cos[i] + partner * sin[i];
-    if (query) {
-      a.q[head * width + i] = turned;
-    } else {
-      store(key + i, turned);
+    row[j] = normed[i] * cos[i] + partner * sin[i];
+    if (query) a.q[head * width + i] = row[j];
+  }
+  if (!query) put_row(a.keys, a.key_scales, place, row);
+}
+
+// A lane's neighbours of a position's features; `row`: of its scale.
+template <int kOwn, class T>
+__device__ void load_features(const T* x, const float* /*scales*/, std::int64_t /*row*/,
+                              float (&v)[kOwn]) {
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) v[i] = load(x + i);
+}
+template <int kOwn>
+__device__ void load_features(const E4M3* x, const float* scales, std::int64_t row,
+                              float (&v)[kOwn]) {
+  const float factor = scales[row];
+  if constexpr (kOwn % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < kOwn; i += 4) {
+      float numbers[4];
+      kv_numbers(*reinterpret_cast<const std::uint32_t*>(x + i), numbers);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) v[i + j] = numbers[j] * factor;
     }
+  } else if constexpr (kOwn == 2) {
+    const float2 pair = e4m3_pair(*reinterpret_cast<const std::uint16_t*>(x));
+    v[0] = pair.x * factor;
+    v[1] = pair.y * factor;
+  } else {
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) v[i] = e4m3_pair(x[i].code).x * factor;
   }
 }
 
@@ -152,18 +215,16 @@ __global__ void __launch_bounds__(32 * kAttentionWarps) attend_kernel(TokenAtten
   Running<kOwn> running[kGroup];
   const T* const keys = a.keys + kv * a.context * kWidth + lane * kOwn;
   const T* const values = a.values + kv * a.context * kWidth + lane * kOwn;
+  const std::int64_t scales = kv * kv_scale_stride(a.context);
   for (std::int64_t p = range.first + warp * kPositions; p < range.last;
        p += kAttentionWarps * kPositions) {
     float key[kPositions][kOwn];
     float value[kPositions][kOwn];
 #pragma unroll
     for (int j = 0; j < kPositions; ++j) {
-      const std::int64_t at = min(p + j, range.last - 1) * kWidth;
-#pragma unroll
-      for (int i = 0; i < kOwn; ++i) {
-        key[j][i] = load(keys + at + i);
-        value[j][i] = load(values + at + i);
-      }
+      const std::int64_t at = min(p + j, range.last - 1);
+      load_features(keys + at * kWidth, a.key_scales, scales + at, key[j]);
+      load_features(values + at * kWidth, a.value_scales, scales + at, value[j]);
     }
 #pragma unroll
     for (int j = 0; j < kPositions; ++j) {
@@ -251,7 +312,8 @@ bool valid(const TokenAttention<T>& a) {
   return a.heads > 0 && a.kv_heads > 0 && a.heads % a.kv_heads == 0 &&
          a.heads / a.kv_heads <= kMaxGroup && a.heads <= 65535 && a.head_dim > 0 &&
          a.head_dim % 32 == 0 && a.head_dim <= kMaxHeadDim && a.context > 0 &&
-         (a.q_norm == nullptr) == (a.k_norm == nullptr);
+         (a.q_norm == nullptr) == (a.k_norm == nullptr) &&
+         (!std::is_same_v<T, E4M3> || (a.key_scales != nullptr && a.value_scales != nullptr));
 }
 
 bool misaligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0; }
@@ -323,6 +385,7 @@ QF_INSTANTIATE(__nv_bfloat16);
 QF_INSTANTIATE_CACHE(float);
 QF_INSTANTIATE_CACHE(__half);
 QF_INSTANTIATE_CACHE(__nv_bfloat16);
+QF_INSTANTIATE_CACHE(E4M3);
 #undef QF_INSTANTIATE
 #undef QF_INSTANTIATE_CACHE
 

@@ -51,8 +51,11 @@ struct DecodeModel {
   DecodeMatrix lm_head;               // [vocab, hidden]
   const float* rope_cos;              // [context, head_dim / 2]
   const float* rope_sin;              // [context, head_dim / 2]
-  __half* keys;                       // [layers, kv_heads, context, head_dim]
-  __half* values;                     // [layers, kv_heads, context, head_dim]
+  // fp16; with scales codes of FP8 (kernels/kv_row.h).
+  void* keys;           // [layers, kv_heads, context, head_dim]
+  void* values;         // [layers, kv_heads, context, head_dim]
+  float* key_scales;    // [layers, kv_heads, kv_scale_stride(context)]; nullptr: fp16
+  float* value_scales;  // likewise
   std::int64_t context;
   bool nf4;  // all matrices are NF4, and nf4_table their code book's; else NVFP4
   Nf4Table nf4_table;

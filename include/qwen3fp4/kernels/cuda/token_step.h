@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "qwen3fp4/kernels/kv_row.h"
 #include "qwen3fp4/kernels/views.h"
 
 // One decoded token as a chain of small kernels, to be captured into a CUDA graph once: whatever
@@ -55,15 +56,16 @@ struct TokenLinear {
 [[nodiscard]] cudaError_t linear_swiglu_token(const TokenLinear& linear, cudaStream_t stream);
 
 // A layer's attention of one token over the cache. head_dim 32, 64, 96, 128 or 256; heads a
-// multiple of kv_heads, at most 8 times.
+// multiple of kv_heads, at most 8 times. T is float, __half, __nv_bfloat16 or E4M3.
 template <class T>
 struct TokenAttention {
   std::int64_t heads, kv_heads, head_dim;
-  std::int64_t context;          // positions of the cache
-  T* keys;                       // [kv_heads, context, head_dim]
-  T* values;                     // [kv_heads, context, head_dim]
-  const float *cos, *sin;        // [context, head_dim]
-  const float *q_norm, *k_norm;  // [head_dim]; nullptr: none
+  std::int64_t context;              // positions of the cache
+  T* keys;                           // [kv_heads, context, head_dim]
+  T* values;                         // [kv_heads, context, head_dim]
+  float *key_scales, *value_scales;  // [kv_heads, kv_scale_stride(context)]; of E4M3 alone
+  const float *cos, *sin;            // [context, head_dim]
+  const float *q_norm, *k_norm;      // [head_dim]; nullptr: none
   float eps;
   float* q;            // [heads, head_dim]: in: the product; placed: normed and turned
   const float *k, *v;  // [kv_heads, head_dim]
@@ -73,7 +75,8 @@ struct TokenAttention {
 };
 // Floats of `partial`.
 [[nodiscard]] std::int64_t token_attention_floats(std::int64_t heads, std::int64_t head_dim);
-// Norms and turns q in place; norms and turns k and puts it and v into the cache.
+// Norms and turns q in place; norms and turns k and puts it and v into the cache (rounded to T, or
+// as kernels/kv_row.h has it).
 template <class T>
 [[nodiscard]] cudaError_t place_heads(const TokenAttention<T>& a, cudaStream_t stream);
 // out = softmax(q . keys / sqrt(head_dim)) values, over positions 0 .. state->position.
