@@ -21,8 +21,9 @@
 // rest 4..2), so a word holds two registers of four E4M3 numbers each, row g in `w & M` and row g+8
 // in
 // `((w << 2) ^ (w >> 2)) & M` with M = 0x9C9C9C9C: four operations for eight weights.
-// NF4: the three low bits of row g's code k are bits 4k .. 4k+2, of row g+8's bits 16+4k .. 16+4k+2,
-// as byte permutations select with them; the fourth bits are the highest of byte k, and bit 8k+3.
+// NF4: the three low bits of row g's code k are bits 4k .. 4k+2, of row g+8's bits 16+4k ..
+// 16+4k+2, as byte permutations select with them; the fourth bits are the highest of byte k, and
+// bit 8k+3.
 //
 // Pointers are device pointers, aligned to 16 bytes. Refused (cudaErrorInvalidValue): empty or
 // misshapen views, scales that are not E4M3, misaligned pointers.
