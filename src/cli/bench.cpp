@@ -23,6 +23,7 @@
 #include "qwen3fp4/quant/parallel.h"
 #include "qwen3fp4/run/inference_plan.h"
 #include "qwen3fp4/run/kernel_bench.h"
+#include "qwen3fp4/run/linear_mode.h"
 #include "qwen3fp4/train/memory_plan.h"
 #include "qwen3fp4/train/start.h"
 #include "qwen3fp4/train/step_bench.h"
@@ -213,10 +214,11 @@ void BenchCommand::run() {
   const ModelConfig config = qwen3_config(synthetic);
   const auto backend = make_backend(model);
   apply_settings(model);
+  check_linear_mode(*backend, format);
   if (plan_only(config, weight_bytes(config, format), *backend)) return;
   SyntheticWeights weights(config, format, bench.seed, progress_of_drawing());
   const Qwen3Model drawn = Qwen3Model::load(config, weights, *backend);
-  log_loaded(synthetic, drawn);
+  log_loaded(synthetic, drawn, model);
   run_model(drawn, synthetic);
 }
 
@@ -231,12 +233,12 @@ void refuse_options(const CLI::App& command, std::initializer_list<const char*> 
 void check_options(const CLI::App& command) {
   if (command.count("--kernels") > 0) {
     refuse_options(command,
-                   {"--model", "--backend", "--dtype", "--synthetic", "--format", "--pp", "--tg",
-                    "--depth", "--train", "--dry-run"},
+                   {"--model", "--backend", "--dtype", "--linear", "--synthetic", "--format",
+                    "--pp", "--tg", "--depth", "--train", "--dry-run"},
                    "--kernels, which runs no model");
   }
   if (command.count("--train") > 0) {
-    refuse_options(command, {"--format", "--pp", "--tg", "--depth"},
+    refuse_options(command, {"--linear", "--format", "--pp", "--tg", "--depth"},
                    "--train, which runs steps on NVFP4");
   }
 }

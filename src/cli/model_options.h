@@ -24,6 +24,7 @@ struct ModelOptions {
   std::string_view flag = "--model";  // that named it, for errors
   std::string backend{default_backend_name()};
   std::string dtype{"auto"};
+  std::string linear{"auto"};
   int threads = 0;  // 0: one a core
   bool verbose = false;
 };
@@ -31,14 +32,14 @@ void bind(CLI::App& command, ModelOptions& options);
 // Without --backend, for commands that have another way to say it.
 void bind_without_backend(CLI::App& command, ModelOptions& options);
 
-// --backend in --dtype.
+// --backend in --dtype and --linear.
 [[nodiscard]] std::unique_ptr<Backend> make_backend(const ModelOptions& options);
 // Applies --threads and --verbose.
 void apply_settings(const ModelOptions& options);
 // What --verbose says of the memory guard's sources and limits.
 void log_memory();
-// What --verbose says once a model is there.
-void log_loaded(const std::string& name, const Qwen3Model& model);
+// What --verbose says once a model is there: which path runs it, and why.
+void log_loaded(const std::string& name, const Qwen3Model& model, const ModelOptions& options);
 
 struct LoadedModel {
   ModelFolder folder;

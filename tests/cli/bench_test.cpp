@@ -191,6 +191,8 @@ TEST_F(BenchCommand, WrongUsageIsOneSentence) {
            {{"--format", "nf4"}, "--synthetic"},
            {{"--synthetic", "qwen3-4b"}, "--model"},
            {{"--kernels"}, "--model"},
+           {{"--linear", "w4a4"}, "--linear w4a4: expected NVFP4 weights"},
+           {{"--linear", "w8a8"}, "--linear: "},
            {{"--shape", "256x128"}, "--kernels"},
            {{"--backend", "gpu"}, "unknown backend 'gpu'"}}) {
     const auto done = bench(wrong);
@@ -212,6 +214,12 @@ TEST_F(BenchCommand, WrongUsageIsOneSentence) {
   };
   EXPECT_THAT(train("abc", "--reps", "1").err,
               HasSubstr("SEQUENCESxTOKENS of at least 1 and 2, found 'abc'"));
+  EXPECT_THAT(train("1x8", "--linear", "w4a16").err,
+              HasSubstr("--linear: expected without --train"));
+  const auto nf4 = run_program({"bench", "--synthetic", "qwen3-32b", "--format", "nf4", "--backend",
+                                "cpu", "--linear", "w4a4"});
+  EXPECT_EQ(nf4.exit_code, 2);
+  EXPECT_THAT(nf4.err, HasSubstr("expected NVFP4 weights, found --format nf4"));
   EXPECT_THAT(train("1x8", "--pp", "8").err, HasSubstr("--pp: expected without --train"));
   EXPECT_EQ(run_program({"bench", "--synthetic", "qwen3-4b", "--profile", "min"}).exit_code, 2);
 }

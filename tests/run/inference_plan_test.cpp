@@ -27,7 +27,16 @@ ModelConfig small_config() {
   return config;
 }
 
-class InferencePlan : public testing::TestWithParam<std::int64_t> {
+struct PlannedRun {
+  std::int64_t prompt;
+  LinearMode linear = LinearMode::kW4A16;
+  const char* backend = "cpu";
+};
+void PrintTo(const PlannedRun& run, std::ostream* out) {
+  *out << run.backend << ", prompt of " << run.prompt << ", " << linear_mode_name(run.linear);
+}
+
+class InferencePlan : public testing::TestWithParam<PlannedRun> {
  protected:
   InferencePlan() {
     install_host_cap();
@@ -38,9 +47,9 @@ class InferencePlan : public testing::TestWithParam<std::int64_t> {
 
 // What a run of the generator holds at its peak is what the plan says, within a twentieth.
 TEST_P(InferencePlan, IsWhatARunHolds) {
-  const std::int64_t prompt = GetParam();
+  const std::int64_t prompt = GetParam().prompt;
   const ModelConfig config = small_config();
-  const auto backend = make_backend("cpu");
+  const auto backend = make_backend(GetParam().backend, ComputeDtype::kF32, GetParam().linear);
   const InferenceRun run{.context = prompt + 200, .prompt = prompt};
   const MemoryPlan plan =
       plan_inference(config, weight_bytes(config, WeightFormat::kNvfp4), *backend, run);
@@ -59,10 +68,16 @@ TEST_P(InferencePlan, IsWhatARunHolds) {
   Generator generator(model, nullptr, options);
   (void)generator.answer(ids, [](std::int64_t, std::string_view) {});
   const auto held = static_cast<double>(host_allocated_peak() - before);
-  EXPECT_NEAR(static_cast<double>(plan.peak()), held, 0.05 * held) << "prompt of " << prompt;
+  EXPECT_NEAR(static_cast<double>(plan.peak()), held, 0.05 * held);
 }
 
-INSTANTIATE_TEST_SUITE_P(Prompts, InferencePlan, testing::Values(2, 500, 1500));
+INSTANTIATE_TEST_SUITE_P(Runs, InferencePlan,
+                         testing::Values(PlannedRun{2}, PlannedRun{500}, PlannedRun{1500},
+                                         PlannedRun{2, LinearMode::kW4A4},
+                                         PlannedRun{1500, LinearMode::kW4A4},
+                                         PlannedRun{2, LinearMode::kReference},
+                                         PlannedRun{1500, LinearMode::kReference},
+                                         PlannedRun{500, LinearMode::kW4A16, "reference"}));
 
 }  // namespace
 }  // namespace qf
