@@ -90,6 +90,8 @@ for model in "${models[@]}"; do
       --max-tokens 1024 --kl-against "$model" --kl-backend reference --json || failed=1
   done
 done
+echo "== kernels"
+"$program" bench --kernels --backend cuda || failed=1
 echo "== bench"
 "$program" bench --backend cuda --synthetic qwen3-4b --pp 512,2048 --tg 128 --depth 0,4096 || failed=1
 exit $failed
