@@ -60,6 +60,21 @@ for model in "${models[@]}"; do
       echo "cuda $options: other tokens than the reference's" && failed=1
     fi
   done
+  echo "== $model: --linear"
+  if [[ $(generate --backend cuda --temp 0 --linear reference) == "$reference" ]]; then
+    echo "reference: the reference's 64 tokens"
+  else
+    echo "reference: other tokens than the reference's" && failed=1
+  fi
+  # FP4 tensor cores compute what the CPU emulates, or the device says in one sentence that it has none.
+  if fp4=$("$program" perplexity --model "$model" --backend cuda --linear w4a4 --file doc/cli.md \
+    --max-tokens 512 --kl-against "$model" --kl-backend reference --json 2>&1); then
+    echo "w4a4: $fp4"
+  elif [[ $? == 2 && $fp4 == *--linear\ w4a4* ]]; then
+    echo "w4a4 is refused: $fp4"
+  else
+    echo "w4a4: $fp4" && failed=1
+  fi
   echo "== $model: same seed, same text"
   first=$(generate --backend cuda --seed 7 --temp 0.8)
   again=$(generate --backend cuda --seed 7 --temp 0.8)
@@ -76,6 +91,8 @@ for model in "${models[@]}"; do
       --max-tokens 1024 --kl-against "$model" --kl-backend reference --json || failed=1
   done
 done
+echo "== kernels"
+"$program" bench --kernels --backend cuda || failed=1
 echo "== bench"
 "$program" bench --backend cuda --synthetic qwen3-4b --pp 512,2048 --tg 128 --depth 0,4096 || failed=1
 exit $failed

@@ -142,25 +142,43 @@ at::ScalarType scalar_type(ComputeDtype dtype) {
   return at::kFloat;
 }
 
-std::unique_ptr<Backend> make_backend(std::string_view name, ComputeDtype dtype) {
+std::string_view linear_mode_name(LinearMode mode) {
+  switch (mode) {
+    case LinearMode::kW4A16:
+      return "w4a16";
+    case LinearMode::kW4A4:
+      return "w4a4";
+    case LinearMode::kReference:
+      return "reference";
+  }
+  return "";
+}
+
+std::unique_ptr<Backend> make_backend(std::string_view name, ComputeDtype dtype,
+                                      LinearMode linear) {
   if (name == "cuda") {
     if (!no_cuda_reason().empty()) {
       fail(ExitCode::kUsage, "backend 'cuda': {}; this machine has {} (--backend)",
            no_cuda_reason(), fmt::join(backend_names(), ", "));
     }
-    auto backend = make_cuda_backend(dtype);
+    auto backend = make_cuda_backend(dtype, linear);
     watch_device_memory();
     return backend;
   }
+  // ReferenceBackend multiplies as kReference whatever is asked: its kW4A16 is the same.
   std::unique_ptr<Backend> backend;
   if (name == "reference") backend = std::make_unique<ReferenceBackend>();
-  if (name == "cpu") backend = std::make_unique<CpuBackend>();
+  const bool emulated = linear == LinearMode::kW4A4;
+  if (name == "cpu") {
+    backend = std::make_unique<CpuBackend>(best_cpu_isa(), emulated ? LinearMode::kW4A16 : linear);
+  }
   if (backend == nullptr) {
     fail(ExitCode::kUsage, "unknown backend '{}': this build has {} (--backend)", name,
          fmt::join(backend_names(), ", "));
   }
-  if (dtype == ComputeDtype::kF32) return backend;
-  return std::make_unique<EmulatedBackend>(std::move(backend), dtype, LinearMode::kW4A16);
+  if (dtype == ComputeDtype::kF32 && !emulated) return backend;
+  return std::make_unique<EmulatedBackend>(std::move(backend), dtype,
+                                           emulated ? linear : LinearMode::kW4A16);
 }
 
 std::unique_ptr<Backend> make_backend(std::string_view name) {

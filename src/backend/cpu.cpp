@@ -72,7 +72,15 @@ at::Tensor by_tokens(const at::Tensor& x, const Compute& compute) {
 
 }  // namespace
 
+CpuBackend::CpuBackend(CpuIsa isa, LinearMode linear_mode) : isa_(isa), linear_mode_(linear_mode) {
+  TORCH_INTERNAL_ASSERT(linear_mode != LinearMode::kW4A4);
+}
+
 std::string CpuBackend::description() const {
+  if (linear_mode_ == LinearMode::kReference) {
+    return "cpu: linears as the reference's (each weight unpacked whole, libtorch fp32 on one "
+           "thread)";
+  }
   return fmt::format(
       "cpu: straight from packed weights, fp32; {} kernels up to {} tokens, libtorch on tiles of "
       "{} rows above",
@@ -81,6 +89,7 @@ std::string CpuBackend::description() const {
 
 at::Tensor CpuBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weight) const {
   check_linear(x_TI, weight);
+  if (linear_mode_ == LinearMode::kReference) return at::mm(x_TI, weight.dequantize().t());
   const auto x = x_TI.contiguous();
   auto y_TO = at::empty({x.size(0), weight.out_features()}, at::kFloat);
   if (x.size(0) == 0) return y_TO;

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/cuda/CUDACachingAllocator.h>
-#include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
@@ -11,12 +10,15 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "fp4_linear.h"
 #include "qwen3fp4/backend/bandwidth.h"
+#include "qwen3fp4/backend/cuda_support.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/kernels/cuda/attention.h"
 #include "qwen3fp4/kernels/cuda/bandwidth.h"
@@ -26,6 +28,7 @@
 #include "qwen3fp4/kernels/cuda/operations.h"
 #include "qwen3fp4/kernels/cuda/stream_layout.h"
 #include "qwen3fp4/kernels/fp4.h"
+#include "qwen3fp4/quant/scale_tiles.h"
 
 // Shapes in this file: T new tokens, S cached tokens with the new ones, H query heads, K key/value
 // heads, E head_dim, I/O a linear's input and output features.
@@ -40,14 +43,6 @@ constexpr std::int64_t kPromptTokens = 128;
 // Rows of scores of exact attention that exist at a time.
 constexpr std::int64_t kScoreRows = 256;
 
-void check(cudaError_t status, std::string_view what) {
-  if (status == cudaSuccess) return;
-  fail(status == cudaErrorMemoryAllocation ? ExitCode::kOutOfMemory : ExitCode::kUnreadable,
-       "CUDA: {}: {}", what, cudaGetErrorString(status));
-}
-
-cudaStream_t current_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
-
 struct DeviceInfo {
   std::string name;
   int major = 0, minor = 0;
@@ -56,16 +51,18 @@ struct DeviceInfo {
 
 DeviceInfo device_info() {
   cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, 0), "properties of device 0");
+  check_cuda(cudaGetDeviceProperties(&properties, 0), "properties of device 0");
   return {properties.name, properties.major, properties.minor, properties.multiProcessorCount};
 }
 
 const float* floats(const at::Tensor& t) { return t.const_data_ptr<float>(); }
 float* floats_out(at::Tensor& t) { return t.mutable_data_ptr<float>(); }
 
+bool has_e4m3_scales(const WeightMatrix& weight) {
+  return weight.format() == WeightFormat::kNvfp4 && weight.scales().scalar_type() == at::kByte;
+}
 bool has_stream_layout(const WeightMatrix& weight) {
-  if (weight.format() == WeightFormat::kNvfp4) return weight.scales().scalar_type() == at::kByte;
-  if (weight.format() != WeightFormat::kNf4) return false;
+  if (weight.format() != WeightFormat::kNf4) return has_e4m3_scales(weight);
   // The decode kernel has a table of this code book only.
   const auto levels = weight.code_book().cpu();
   for (unsigned i = 0; i < 16; ++i) {
@@ -137,18 +134,28 @@ at::Tensor dequantized_rows(const WeightMatrix& weight, std::int64_t first, std:
   auto out = at::empty({count, inputs}, at::device(at::kCUDA).dtype(at::kFloat));
   cudaStream_t stream = current_stream();
   if (streams_nvfp4(weight)) {
-    check(cuda::dequantize_stream(stream_view(weight, weight.global_scale()), {first, count},
-                                  floats_out(out), stream),
-          "dequantise");
+    check_cuda(cuda::dequantize_stream(stream_view(weight, weight.global_scale()), {first, count},
+                                       floats_out(out), stream),
+               "dequantise");
   } else if (weight.streamed()) {
-    check(cuda::dequantize_stream(nf4_stream_view(weight), {first, count}, floats_out(out), stream),
-          "dequantise");
+    check_cuda(
+        cuda::dequantize_stream(nf4_stream_view(weight), {first, count}, floats_out(out), stream),
+        "dequantise");
+  } else if (weight.tiled()) {
+    const auto scales = scale_rows_of_tiles(weight.scales(), inputs / kNvfp4Block, first, count);
+    const Nvfp4View rows{weight.codes().const_data_ptr<std::uint8_t>() + first * inputs / 2,
+                         scales.const_data_ptr<std::uint8_t>(),
+                         nullptr,
+                         weight.global_scale(),
+                         count,
+                         inputs};
+    check_cuda(cuda::dequantize_nvfp4(rows, floats_out(out), stream), "dequantise");
   } else if (weight.format() == WeightFormat::kNvfp4) {
-    check(cuda::dequantize_nvfp4(nvfp4_rows(weight, first, count), floats_out(out), stream),
-          "dequantise");
+    check_cuda(cuda::dequantize_nvfp4(nvfp4_rows(weight, first, count), floats_out(out), stream),
+               "dequantise");
   } else {
-    check(cuda::dequantize_nf4(nf4_rows(weight, first, count), floats_out(out), stream),
-          "dequantise");
+    check_cuda(cuda::dequantize_nf4(nf4_rows(weight, first, count), floats_out(out), stream),
+               "dequantise");
   }
   return out;
 }
@@ -173,14 +180,14 @@ NarrowRows narrow_rows(const WeightMatrix& weight, const cuda::StreamRows& rows,
     auto* const out = values_out(narrow.values, tag);
     if (weight.streamed()) {
       // NVFP4 in this layout is multiplied straight from its codes.
-      check(cuda::dequantize_stream(nf4_stream_view(weight), rows, out, stream), "dequantise");
+      check_cuda(cuda::dequantize_stream(nf4_stream_view(weight), rows, out, stream), "dequantise");
     } else if (weight.format() == WeightFormat::kNvfp4) {
       Nvfp4View view = nvfp4_rows(weight, rows.first, rows.count);
       narrow.factor = std::exchange(view.global_scale, 1.0F);
-      check(cuda::dequantize_nvfp4(view, out, stream), "dequantise");
+      check_cuda(cuda::dequantize_nvfp4(view, out, stream), "dequantise");
     } else {
-      check(cuda::dequantize_nf4(nf4_rows(weight, rows.first, rows.count), out, stream),
-            "dequantise");
+      check_cuda(cuda::dequantize_nf4(nf4_rows(weight, rows.first, rows.count), out, stream),
+                 "dequantise");
     }
   });
   return narrow;
@@ -224,7 +231,11 @@ at::Tensor terms_of(const at::Tensor& x_TI, at::ScalarType type) {
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(ComputeDtype dtype) : dtype_(dtype), info_(device_info()) {
+  CudaBackend(ComputeDtype dtype, LinearMode linear_mode)
+      : dtype_(dtype), linear_mode_(linear_mode), info_(device_info()) {
+    if (linear_mode == LinearMode::kW4A4) {
+      fp4_ = std::make_unique<Fp4Linear>(info_.name, info_.major, info_.minor);
+    }
     // Freed memory of one size then serves others: without it training holds 1 GB more.
     c10::CachingAllocator::setAllocatorSettings("expandable_segments:True");
     // Products that cuBLAS splits add their parts in fp32.
@@ -236,6 +247,7 @@ class CudaBackend final : public Backend {
 
   [[nodiscard]] std::string_view name() const override { return "cuda"; }
   [[nodiscard]] std::string description() const override;
+  [[nodiscard]] LinearMode linear_mode() const override { return linear_mode_; }
   [[nodiscard]] at::Device device() const override { return {at::kCUDA, 0}; }
   [[nodiscard]] WeightMatrix place(WeightMatrix weight) const override;
   [[nodiscard]] at::TensorOptions cache_options() const override {
@@ -277,8 +289,10 @@ class CudaBackend final : public Backend {
       at::ScalarType type) const;
 
   ComputeDtype dtype_;
+  LinearMode linear_mode_;
   DeviceInfo info_;
-  at::Tensor arrived_;  // i32, zero between products
+  std::unique_ptr<Fp4Linear> fp4_;  // kW4A4's
+  at::Tensor arrived_;              // i32, zero between products
 };
 
 // One block through the first kernel: a binary without code for the device fails here, by name.
@@ -298,7 +312,7 @@ void CudaBackend::self_test() const {
          "backend 'cuda': {} has compute capability {}.{}; this build has code for {}", info_.name,
          info_.major, info_.minor, QF_CUDA_ARCHITECTURES);
   }
-  check(status, "self-test");
+  check_cuda(status, "self-test");
   // Code 2 is 1, scale 0x40 is 2: 1 * 2 * 0.5.
   if (!at::equal(out.cpu(), at::ones({1, 16}))) {
     fail(ExitCode::kUnreadable, "backend 'cuda': {} computes wrong values in the self-test",
@@ -307,6 +321,14 @@ void CudaBackend::self_test() const {
 }
 
 std::string CudaBackend::description() const {
+  if (linear_mode_ != LinearMode::kW4A16) {
+    return fmt::format(
+        "cuda: {} (compute capability {}.{}), {}", info_.name, info_.major, info_.minor,
+        linear_mode_ == LinearMode::kW4A4
+            ? "NVFP4 products by cuBLASLt on FP4 tensor cores, activations quantised to NVFP4 "
+              "(w4a4; written without such a device, see doc/cuda.md)"
+            : "linears as the reference's (each weight unpacked whole, fp32)");
+  }
   const std::string products = dtype_ == ComputeDtype::kF32
                                    ? std::string("fp32 of dequantised weights")
                                    : fmt::format("{} tensor cores", dtype_name(dtype_));
@@ -329,7 +351,7 @@ void pack_rows(const WeightMatrix& weight, std::int64_t first, std::int64_t coun
     const auto absmax = part(weight.scales(), inputs / kNf4Block);
     const Nf4View rows{
         codes.const_data_ptr<std::uint8_t>(), floats(absmax), nullptr, kNf4Block, count, inputs};
-    check(cuda::pack_stream(rows, chunks, current_stream()), "rearrange weights");
+    check_cuda(cuda::pack_stream(rows, chunks, current_stream()), "rearrange weights");
     return;
   }
   const auto scales = part(weight.scales(), inputs / kNvfp4Block);
@@ -339,13 +361,14 @@ void pack_rows(const WeightMatrix& weight, std::int64_t first, std::int64_t coun
                        weight.global_scale(),
                        count,
                        inputs};
-  check(cuda::pack_stream(rows, chunks, current_stream()), "rearrange weights");
+  check_cuda(cuda::pack_stream(rows, chunks, current_stream()), "rearrange weights");
 }
 
 // A weight on its way into the stream layout passes through the device a few rows at a time, so
 // that it is never there twice.
 WeightMatrix CudaBackend::place(WeightMatrix weight) const {
   if (weight.device() == device()) return weight;
+  if (fp4_ != nullptr && has_e4m3_scales(weight)) return Fp4Linear::place(weight, device());
   if (!hopper() || !has_stream_layout(weight)) return weight.to(device());
   constexpr std::int64_t kRows = 64 * cuda::kStreamRows;
   const std::int64_t inputs = weight.in_features();
@@ -389,14 +412,14 @@ at::Tensor few_tokens_product(const at::Tensor& x_TI, const WeightMatrix& weight
   const cuda::LinearOperands operands{floats(x_TI), floats_out(y_TO), x_TI.size(0)};
   cudaStream_t stream = current_stream();
   if (streams_nvfp4(weight)) {
-    check(cuda::linear_stream(stream_view(weight, weight.global_scale()), operands, stream),
-          "product");
+    check_cuda(cuda::linear_stream(stream_view(weight, weight.global_scale()), operands, stream),
+               "product");
   } else if (weight.streamed()) {
-    check(cuda::linear_stream(nf4_stream_view(weight), operands, stream), "product");
+    check_cuda(cuda::linear_stream(nf4_stream_view(weight), operands, stream), "product");
   } else if (nf4_rows) {
-    check(cuda::linear_nf4(weight.nf4_view(), operands, stream), "product");
+    check_cuda(cuda::linear_nf4(weight.nf4_view(), operands, stream), "product");
   } else {
-    check(cuda::linear_nvfp4(weight.nvfp4_view(), operands, stream), "product");
+    check_cuda(cuda::linear_nvfp4(weight.nvfp4_view(), operands, stream), "product");
   }
   return y_TO;
 }
@@ -431,7 +454,7 @@ void streamed_products(const at::Tensor& x_TI, const cuda::GemmWeights& weights,
   const cuda::GemmWorkspace workspace{
       static_cast<float*>(partial.data_ptr()),
       reinterpret_cast<std::uint32_t*>(arrived.data_ptr<std::int32_t>())};
-  check(cuda::gemm_stream(weights, operands, plan, workspace, current_stream()), "product");
+  check_cuda(cuda::gemm_stream(weights, operands, plan, workspace, current_stream()), "product");
 }
 
 std::vector<at::Tensor> CudaBackend::streamed_products(const at::Tensor& x_TI,
@@ -463,7 +486,15 @@ at::Tensor CudaBackend::product(const at::Tensor& x_TI, const WeightMatrix& weig
                             weight.device().is_cuda(),
                         "linear: expected [T, ", weight.in_features(), "] on the device, got ",
                         x_TI.sizes());
+  if (fp4_ != nullptr && weight.format() == WeightFormat::kNvfp4) {
+    const WeightMatrix* const only = &weight;
+    return fp4_->products(x_TI, {&only, 1}, type).front();
+  }
   const auto x = x_TI.contiguous();
+  if (linear_mode_ == LinearMode::kReference) {
+    return at::mm(x.to(at::kFloat), dequantized_rows(weight, 0, weight.out_features()).t())
+        .to(type);
+  }
   const std::int64_t tokens = x.size(0);
   const bool few = tokens <= cuda::kLinearMaxTokens;
   const bool packed = weight.codes().scalar_type() == at::kByte;
@@ -501,10 +532,15 @@ at::Tensor CudaBackend::linear(const at::Tensor& x_TI, const WeightMatrix& weigh
 
 std::vector<at::Tensor> CudaBackend::linears(
     const at::Tensor& x_TI, std::initializer_list<const WeightMatrix*> weights) const {
+  const bool tiled =
+      std::ranges::all_of(weights, [](const WeightMatrix* weight) { return weight->tiled(); });
+  if (fp4_ != nullptr && tiled) {
+    return fp4_->products(x_TI, {weights.begin(), weights.size()}, result_type(x_TI));
+  }
   const bool streamed = std::ranges::all_of(
       weights, [](const WeightMatrix* weight) { return streams_nvfp4(*weight); });
-  const bool together = dtype_ != ComputeDtype::kF32 && streamed &&
-                        x_TI.size(0) > cuda::kLinearMaxTokens &&
+  const bool together = linear_mode_ == LinearMode::kW4A16 && dtype_ != ComputeDtype::kF32 &&
+                        streamed && x_TI.size(0) > cuda::kLinearMaxTokens &&
                         weights.size() <= std::size_t{cuda::kGemmMaxWeights};
   if (!together) return Backend::linears(x_TI, weights);
   return streamed_products(x_TI.contiguous().to(scalar_type(dtype_)),
@@ -521,7 +557,7 @@ at::Tensor CudaBackend::rms_norm(const at::Tensor& x, const at::Tensor& weight, 
   const std::int64_t cols = in.size(-1);
   const cuda::NormShape shape{in.numel() / cols, cols};
   const auto run = [&](const auto* from, auto* to) {
-    check(
+    check_cuda(
         cuda::rms_norm(from, floats(weight), static_cast<float>(eps), shape, to, current_stream()),
         "RMS norm");
   };
@@ -541,9 +577,9 @@ at::Tensor CudaBackend::apply_rope(const at::Tensor& x_THE, const at::Tensor& co
   auto y = at::empty_like(in);
   const cuda::RopeShape shape{in.size(0), in.size(1), in.size(2)};
   with_type(in.scalar_type(), [&](auto* tag) {
-    check(cuda::apply_rope(values(in, tag), floats(cos_TE), floats(sin_TE), shape,
-                           values_out(y, tag), current_stream()),
-          "RoPE");
+    check_cuda(cuda::apply_rope(values(in, tag), floats(cos_TE), floats(sin_TE), shape,
+                                values_out(y, tag), current_stream()),
+               "RoPE");
   });
   return y;
 }
@@ -559,7 +595,7 @@ at::Tensor prompt_attention(const at::Tensor& q_THE, const at::Tensor& k_SKE,
     if constexpr (!std::is_same_v<T, float>) {
       const cuda::AttentionOperands<T> operands{values(q_THE, tag), values(k_SKE, tag),
                                                 values(v_SKE, tag), values_out(out_THE, tag)};
-      check(cuda::prompt_attention(operands, shape, current_stream()), "attention");
+      check_cuda(cuda::prompt_attention(operands, shape, current_stream()), "attention");
     }
   });
   return out_THE;
@@ -615,9 +651,9 @@ at::Tensor CudaBackend::swiglu(const at::Tensor& gate, const at::Tensor& up) con
   const auto u = up.to(type).contiguous();
   auto y = at::empty_like(g);
   with_type(type, [&](auto* tag) {
-    check(cuda::swiglu(values(g, tag), values(u, tag), g.numel(), values_out(y, tag),
-                       current_stream()),
-          "SwiGLU");
+    check_cuda(cuda::swiglu(values(g, tag), values(u, tag), g.numel(), values_out(y, tag),
+                            current_stream()),
+               "SwiGLU");
   });
   return y;
 }
@@ -628,7 +664,7 @@ at::Tensor CudaBackend::add(const at::Tensor& a, const at::Tensor& b) const {
   const auto right = b.contiguous();
   auto y = at::empty_like(left);
   with_type(right.scalar_type(), [&](auto* tag) {
-    check(
+    check_cuda(
         cuda::add(floats(left), values(right, tag), left.numel(), floats_out(y), current_stream()),
         "addition");
   });
@@ -642,21 +678,17 @@ double CudaBackend::measure_read_bandwidth() const {
   auto result = at::empty({1}, at::device(device()).dtype(at::kInt));
   auto* const sum = reinterpret_cast<std::uint32_t*>(result.mutable_data_ptr<std::int32_t>());
   float best_ms = std::numeric_limits<float>::infinity();
-  cudaEvent_t start{};
-  cudaEvent_t stop{};
-  check(cudaEventCreate(&start), "event");
-  check(cudaEventCreate(&stop), "event");
+  const Event start = make_timed_event();
+  const Event stop = make_timed_event();
   for (int pass = 0; pass < kPasses; ++pass) {
-    check(cudaEventRecord(start, current_stream()), "event");
-    check(cuda::read_all(words.const_data_ptr(), bytes / 16, sum, current_stream()), "read");
-    check(cudaEventRecord(stop, current_stream()), "event");
-    check(cudaEventSynchronize(stop), "read");
+    check_cuda(cudaEventRecord(start.get(), current_stream()), "event");
+    check_cuda(cuda::read_all(words.const_data_ptr(), bytes / 16, sum, current_stream()), "read");
+    check_cuda(cudaEventRecord(stop.get(), current_stream()), "event");
+    check_cuda(cudaEventSynchronize(stop.get()), "read");
     float ms = 0;
-    check(cudaEventElapsedTime(&ms, start, stop), "event");
+    check_cuda(cudaEventElapsedTime(&ms, start.get(), stop.get()), "event");
     best_ms = std::min(best_ms, ms);
   }
-  check(cudaEventDestroy(start), "event");
-  check(cudaEventDestroy(stop), "event");
   return static_cast<double>(bytes) / best_ms * 1e3;
 }
 
@@ -680,8 +712,8 @@ const std::string& no_cuda_reason() {
   return kReason;
 }
 
-std::unique_ptr<Backend> make_cuda_backend(ComputeDtype dtype) {
-  return std::make_unique<CudaBackend>(dtype);
+std::unique_ptr<Backend> make_cuda_backend(ComputeDtype dtype, LinearMode linear) {
+  return std::make_unique<CudaBackend>(dtype, linear);
 }
 
 }  // namespace qf

@@ -30,12 +30,23 @@ QuantisedActivations::QuantisedActivations(const at::Tensor& x_TI)
 
 at::Tensor QuantisedActivations::dequantize() const { return blocks.dequantize() * scale_T1; }
 
+EmulatedBackend::EmulatedBackend(std::unique_ptr<Backend> inner, ComputeDtype dtype,
+                                 LinearMode linear_mode)
+    : inner_(std::move(inner)), dtype_(dtype), linear_mode_(linear_mode) {
+  TORCH_INTERNAL_ASSERT(linear_mode != LinearMode::kReference);
+}
+
+LinearMode EmulatedBackend::linear_mode() const {
+  return linear_mode_ == LinearMode::kW4A4 ? linear_mode_ : inner_->linear_mode();
+}
+
 std::string EmulatedBackend::description() const {
-  return fmt::format("{}; emulated: {}, activations {}", inner_->description(),
-                     dtype_ == ComputeDtype::kF32
-                         ? "fp32"
-                         : fmt::format("results rounded to {}", dtype_name(dtype_)),
-                     linear_mode_ == LinearMode::kW4A4 ? "quantised to NVFP4" : "as they are");
+  return fmt::format(
+      "{}; emulated: {}, activations {}", inner_->description(),
+      dtype_ == ComputeDtype::kF32 ? "fp32"
+                                   : fmt::format("results rounded to {}", dtype_name(dtype_)),
+      linear_mode_ == LinearMode::kW4A4 ? "quantised to NVFP4 before NVFP4 weights (w4a4)"
+                                        : "as they are");
 }
 
 at::Tensor EmulatedBackend::rounded(const at::Tensor& y) const {

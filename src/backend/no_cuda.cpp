@@ -11,7 +11,7 @@ const std::string& no_cuda_reason() {
   return kReason;
 }
 
-std::unique_ptr<Backend> make_cuda_backend(ComputeDtype) {
+std::unique_ptr<Backend> make_cuda_backend(ComputeDtype, LinearMode) {
   fail(ExitCode::kUsage, "backend 'cuda': {}", no_cuda_reason());
 }
 

@@ -23,6 +23,7 @@
 #include "qwen3fp4/quant/parallel.h"
 #include "qwen3fp4/run/inference_plan.h"
 #include "qwen3fp4/run/kernel_bench.h"
+#include "qwen3fp4/run/linear_mode.h"
 #include "qwen3fp4/train/memory_plan.h"
 #include "qwen3fp4/train/start.h"
 #include "qwen3fp4/train/step_bench.h"
@@ -106,10 +107,11 @@ void BenchCommand::run_kernels() const {
   KernelBenchReport report;
   {
     ProgressBar bar("bench");
-    report =
-        bench_kernels(options, [&](std::int64_t done, std::int64_t all, std::string_view kernel) {
-          bar.update(done, all, kernel);
-        });
+    const auto show = [&](std::int64_t done, std::int64_t all, std::string_view kernel) {
+      bar.update(done, all, kernel);
+    };
+    report = model.backend == "cuda" ? bench_cuda_kernels(options.repetitions, show)
+                                     : bench_kernels(options, show);
   }
   print_report(options, report);
 }
@@ -214,10 +216,11 @@ void BenchCommand::run() {
   const ModelConfig config = qwen3_config(synthetic);
   const auto backend = make_backend(model);
   apply_settings(model);
+  check_linear_mode(*backend, format);
   if (plan_only(config, weight_bytes(config, format), *backend)) return;
   SyntheticWeights weights(config, format, bench.seed, progress_of_drawing());
   const Qwen3Model drawn = Qwen3Model::load(config, weights, *backend);
-  log_loaded(synthetic, drawn);
+  log_loaded(synthetic, drawn, model);
   run_model(drawn, synthetic);
 }
 
@@ -229,15 +232,21 @@ void refuse_options(const CLI::App& command, std::initializer_list<const char*> 
   }
 }
 
-void check_options(const CLI::App& command) {
+void check_options(const CLI::App& command, const BenchCommand& bench) {
   if (command.count("--kernels") > 0) {
     refuse_options(command,
-                   {"--model", "--backend", "--dtype", "--kv-cache", "--synthetic", "--format",
+                   {"--model", "--dtype", "--linear", "--kv-cache", "--synthetic", "--format",
                     "--pp", "--tg", "--depth", "--train", "--dry-run"},
                    "--kernels, which runs no model");
+    const std::string& backend = bench.model.backend;
+    if (backend == "cuda") {
+      refuse_options(command, {"--shape"}, "--backend cuda, whose kernels take Qwen3-4B's shapes");
+    } else if (backend != "cpu") {
+      fail(ExitCode::kUsage, "--kernels: expected --backend cpu or cuda, found {}", backend);
+    }
   }
   if (command.count("--train") > 0) {
-    refuse_options(command, {"--kv-cache", "--format", "--pp", "--tg", "--depth"},
+    refuse_options(command, {"--linear", "--kv-cache", "--format", "--pp", "--tg", "--depth"},
                    "--train, which runs steps on NVFP4");
   }
 }
@@ -296,7 +305,7 @@ void add_bench(CLI::App& app) {
              "Optimiser states for --train")
       ->needs(train);
   auto* kernels = command->add_flag("--kernels", options->kernels,
-                                    "Measure the CPU's kernels one by one instead");
+                                    "Measure the backend's kernels (cpu, cuda) one by one instead");
   command->add_option("--shape", options->shape, "Of the weight for --kernels: OUTxIN features")
       ->type_name("OUTxIN")
       ->capture_default_str()
@@ -305,7 +314,7 @@ void add_bench(CLI::App& app) {
   auto* json = command->add_flag("--json", options->json, "Print one object instead of a table");
   command->add_flag("--csv", options->csv, "Print comma-separated values")->excludes(json);
   command->callback([command, options] {
-    check_options(*command);
+    check_options(*command, *options);
     options->run();
   });
 }

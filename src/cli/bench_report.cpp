@@ -23,6 +23,12 @@ double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const std::size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
 double bytes_per_second(std::int64_t bytes, const std::vector<double>& seconds) {
   return rate_of(bytes, seconds).mean;
 }
@@ -43,7 +49,7 @@ std::string markdown(const Table& table) {
     }
     text += "|\n";
     if (line > 0) continue;
-    for (const std::size_t width : widths) text += "|" + std::string(width + 2, '-');
+    for (const std::size_t width : widths) text.append("|").append(width + 2, '-');
     text += "|\n";
   }
   return text;
@@ -133,22 +139,30 @@ Json to_json(const BenchSubject& subject, const BenchReport& report) {
 }
 
 Json to_json(const KernelBenchOptions& options, const KernelBenchReport& report) {
-  Json json{{"threads", parallel_threads()},
-            {"out_features", options.out_features},
-            {"in_features", options.in_features}};
+  Json json{{"backend", report.backend},
+            {"description", report.description},
+            {"threads", parallel_threads()}};
+  if (report.backend == "cpu") {
+    json["out_features"] = options.out_features;
+    json["in_features"] = options.in_features;
+  }
   add(json, report.device);
   json["rows"] = Json::array();
   for (const KernelRow& row : report.rows) {
-    const double bytes = bytes_per_second(row.bytes, row.seconds);
+    const double seconds = median(row.seconds);
+    const double bytes = static_cast<double>(row.bytes) / seconds;
     json["rows"].push_back({{"kernel", row.kernel},
+                            {"shape", row.shape},
                             {"isa", row.isa},
                             {"tokens", row.tokens},
                             {"repetitions", row.seconds.size()},
+                            {"median_seconds", seconds},
                             {"mean_seconds", mean(row.seconds)},
                             {"seconds", row.seconds},
                             {"bytes", row.bytes},
                             {"gb_per_second", bytes / 1e9},
-                            {"percent_of_bandwidth", percent(bytes, report.device)}});
+                            {"percent_of_bandwidth", percent(bytes, report.device)},
+                            {"tflop_per_second", static_cast<double>(row.flops) / seconds / 1e12}});
   }
   return json;
 }
@@ -194,19 +208,25 @@ std::string to_markdown(const BenchSubject& subject, const BenchReport& report) 
 }
 
 std::string to_markdown(const KernelBenchOptions& options, const KernelBenchReport& report) {
-  Table table{{"kernel", "isa", "tokens", "us", "MB", "GB/s", "% of read bandwidth"}};
+  Table table{
+      {"kernel", "shape", "isa", "tokens", "us", "MB", "GB/s", "% of read bandwidth", "TFLOP/s"}};
   for (const KernelRow& row : report.rows) {
-    const double bytes = bytes_per_second(row.bytes, row.seconds);
-    table.push_back({row.kernel, row.isa, row.tokens > 0 ? fmt::format("{}", row.tokens) : "",
-                     fmt::format("{:.1f}", mean(row.seconds) * 1e6),
-                     fmt::format("{:.2f}", static_cast<double>(row.bytes) / 1e6),
-                     fmt::format("{:.2f}", bytes / 1e9),
-                     fmt::format("{:.1f}", percent(bytes, report.device))});
+    const double seconds = median(row.seconds);
+    const double bytes = static_cast<double>(row.bytes) / seconds;
+    const double flops = static_cast<double>(row.flops) / seconds;
+    table.push_back(
+        {row.kernel, row.shape, row.isa, row.tokens > 0 ? fmt::format("{}", row.tokens) : "",
+         fmt::format("{:.1f}", seconds * 1e6),
+         fmt::format("{:.2f}", static_cast<double>(row.bytes) / 1e6),
+         fmt::format("{:.2f}", bytes / 1e9), fmt::format("{:.1f}", percent(bytes, report.device)),
+         row.flops > 0 ? fmt::format("{:.2f}", flops / 1e12) : ""});
   }
-  return markdown(table) +
-         fmt::format("\nlinear [{}, {}], {} threads; ", options.out_features, options.in_features,
-                     parallel_threads()) +
-         device_line(report.device);
+  const std::string what =
+      report.backend == "cpu"
+          ? fmt::format("linear [{}, {}], {} threads", options.out_features, options.in_features,
+                        parallel_threads())
+          : fmt::format("{}; shapes of Qwen3-4B, each call on a cold L2 cache", report.description);
+  return markdown(table) + fmt::format("\n{}; ", what) + device_line(report.device);
 }
 
 }  // namespace qf::cli

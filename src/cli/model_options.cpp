@@ -20,6 +20,7 @@
 #include "qwen3fp4/memory/guard.h"
 #include "qwen3fp4/quant/parallel.h"
 #include "qwen3fp4/run/inference_plan.h"
+#include "qwen3fp4/run/linear_mode.h"
 
 namespace qf::cli {
 
@@ -46,6 +47,13 @@ void bind(CLI::App& command, ModelOptions& options) {
       ->check(CLI::IsMember({"auto", "fp32", "fp16", "bf16"}))
       ->type_name("NAME")
       ->capture_default_str();
+  command
+      .add_option("--linear", options.linear,
+                  "What linears multiply 4-bit weights with: w4a16 (activations as they are), w4a4 "
+                  "(quantised to NVFP4), reference (fp32, of unpacked weights), auto (w4a16)")
+      ->check(CLI::IsMember({"auto", "w4a16", "w4a4", "reference"}))
+      ->type_name("NAME")
+      ->capture_default_str();
 }
 
 void bind_kv_cache(CLI::App& command, KvCacheType& type) {
@@ -64,7 +72,10 @@ std::unique_ptr<Backend> make_backend(const ModelOptions& options) {
                              : options.dtype == "fp16" ? ComputeDtype::kF16
                              : options.dtype == "bf16" ? ComputeDtype::kBF16
                                                        : ComputeDtype::kF32;
-  return qf::make_backend(options.backend, dtype);
+  const LinearMode linear = options.linear == "w4a4"        ? LinearMode::kW4A4
+                            : options.linear == "reference" ? LinearMode::kReference
+                                                            : LinearMode::kW4A16;
+  return qf::make_backend(options.backend, dtype, linear);
 }
 
 void apply_settings(const ModelOptions& options) {
@@ -91,13 +102,31 @@ void log_memory() {
   }
 }
 
-void log_loaded(const std::string& name, const Qwen3Model& model) {
+namespace {
+
+std::string linear_text(const Qwen3Model& model, const ModelOptions& options) {
+  const LinearMode mode = model.backend().linear_mode();
+  std::string text = fmt::format("{} (--linear {}", linear_mode_name(mode), options.linear);
+  if (options.linear == "auto" && mode == LinearMode::kW4A16) {
+    text += ": w4a4 changes results, so that it has to be asked for";
+  }
+  const WeightFormat head = model.lm_head().format();
+  if (mode == LinearMode::kW4A4 && head != WeightFormat::kNvfp4) {
+    text += fmt::format("; the head is {} and stays w4a16", weight_format_name(head));
+  }
+  return text + ")";
+}
+
+}  // namespace
+
+void log_loaded(const std::string& name, const Qwen3Model& model, const ModelOptions& options) {
   spdlog::debug("{}: {} layers, {:.1f} MB of weights", name, model.config().num_hidden_layers,
                 static_cast<double>(model.weight_bytes()) / 1e6);
   if (built_with_cuda() && !no_cuda_reason().empty()) {
     spdlog::warn("no GPU is used: {}", no_cuda_reason());
   }
-  spdlog::debug("backend {} ({} threads)", model.backend().description(), parallel_threads());
+  spdlog::debug("backend {} ({} threads); linear: {}", model.backend().description(),
+                parallel_threads(), linear_text(model, options));
   log_memory();
 }
 
@@ -108,7 +137,12 @@ std::int64_t OpenedModel::weight_bytes() const {
 OpenedModel open(const ModelOptions& options) {
   auto backend = make_backend(options);
   apply_settings(options);
-  return {ModelFolder::open(options.folder, options.flag), std::move(backend)};
+  OpenedModel opened{ModelFolder::open(options.folder, options.flag), std::move(backend)};
+  if (opened.backend->linear_mode() == LinearMode::kW4A4) {
+    check_linear_mode(*opened.backend, opened.config(),
+                      DatReader(opened.folder.path / "model.dat"));
+  }
+  return opened;
 }
 
 LoadedModel load(OpenedModel opened, const ModelOptions& options) {
@@ -117,7 +151,7 @@ LoadedModel load(OpenedModel opened, const ModelOptions& options) {
     check_interrupted();
     show(done, all);
   });
-  log_loaded(options.folder, model);
+  log_loaded(options.folder, model, options);
   note_memory_tensors("weights", model.tensors());
   begin_memory_phase("model_loaded");
   return {std::move(opened.folder), std::move(opened.backend), std::move(model)};

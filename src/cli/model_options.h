@@ -25,6 +25,7 @@ struct ModelOptions {
   std::string_view flag = "--model";  // that named it, for errors
   std::string backend{default_backend_name()};
   std::string dtype{"auto"};
+  std::string linear{"auto"};
   int threads = 0;  // 0: one a core
   bool verbose = false;
 };
@@ -35,14 +36,14 @@ void bind_without_backend(CLI::App& command, ModelOptions& options);
 // --kv-cache.
 void bind_kv_cache(CLI::App& command, KvCacheType& type);
 
-// --backend in --dtype.
+// --backend in --dtype and --linear.
 [[nodiscard]] std::unique_ptr<Backend> make_backend(const ModelOptions& options);
 // Applies --threads and --verbose.
 void apply_settings(const ModelOptions& options);
 // What --verbose says of the memory guard's sources and limits.
 void log_memory();
-// What --verbose says once a model is there.
-void log_loaded(const std::string& name, const Qwen3Model& model);
+// What --verbose says once a model is there: which path runs it, and why.
+void log_loaded(const std::string& name, const Qwen3Model& model, const ModelOptions& options);
 
 struct LoadedModel {
   ModelFolder folder;

@@ -91,6 +91,7 @@ ModelOptions PerplexityCommand::teacher_options() const {
   ModelOptions options = model;
   options.folder = kl_against;
   options.flag = "--kl-against";
+  options.linear = "auto";  // what the model is measured against is not what is being tried
   if (!kl_backend.empty()) {
     options.backend = kl_backend;
     options.dtype = "auto";
@@ -148,8 +149,9 @@ void add_perplexity(CLI::App& app) {
                        "Model folder of the teacher: adds KL(teacher || model) and top-1 agreement")
           ->type_name("DIR");
   command
-      ->add_option("--kl-backend", options->kl_backend,
-                   "What computes the teacher (default: what computes the model)")
+      ->add_option(
+          "--kl-backend", options->kl_backend,
+          "What computes the teacher (default: what computes the model); its --linear is auto")
       ->needs(against)
       ->type_name("NAME");
   bind_dry_run(*command, options->dry_run);

@@ -8,8 +8,8 @@
 #include <thread>
 #include <utility>
 
-#include "cuda_support.h"
 #include "graph_decoder.h"
+#include "qwen3fp4/backend/cuda_support.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/kernels/cuda/decode_step.h"
 #include "qwen3fp4/kernels/fp4.h"
@@ -270,6 +270,12 @@ std::unique_ptr<FusedDecoder> make_kernel_decoder(const Qwen3Model& model, KvCac
 std::unique_ptr<FusedDecoder> FusedDecoder::make(const Qwen3Model& model, KvCache& cache,
                                                  const std::vector<bool>& allowed,
                                                  std::string& why_not) {
+  const Backend& backend = model.backend();
+  if (backend.device().is_cuda() && backend.linear_mode() != LinearMode::kW4A16) {
+    why_not = fmt::format("decode kernel and graph multiply as w4a16, not as {}",
+                          linear_mode_name(backend.linear_mode()));
+    return nullptr;
+  }
   auto decoder = make_kernel_decoder(model, cache, allowed, why_not);
   if (decoder == nullptr) decoder = make_graph_decoder(model, cache, allowed, why_not);
   return decoder;

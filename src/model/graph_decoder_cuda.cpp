@@ -7,8 +7,8 @@
 #include <memory>
 #include <utility>
 
-#include "cuda_support.h"
 #include "graph_decoder.h"
+#include "qwen3fp4/backend/cuda_support.h"
 #include "qwen3fp4/kernels/cuda/linear.h"
 #include "qwen3fp4/kernels/cuda/operations.h"
 #include "qwen3fp4/kernels/cuda/token_step.h"

@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 
-#include "cuda_support.h"
 #include "kv_rows.h"
+#include "qwen3fp4/backend/cuda_support.h"
 #include "qwen3fp4/kernels/cuda/kv_cache.h"
 
 namespace qf::on_cuda {

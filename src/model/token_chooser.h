@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "cuda_support.h"
+#include "qwen3fp4/backend/cuda_support.h"
 #include "qwen3fp4/kernels/cuda/sample.h"
 
 namespace qf {

@@ -152,13 +152,35 @@ WeightMatrix WeightMatrix::stream(WeightFormat format, at::Tensor chunks, std::i
            weight_format_name(format), w.block_, describe(w.values_), out_features, in_features);
   w.out_features_ = out_features;
   w.in_features_ = in_features;
-  w.streamed_ = true;
+  w.layout_ = Layout::kStream;
+  return w;
+}
+
+WeightMatrix WeightMatrix::nvfp4_tiled(at::Tensor codes, at::Tensor tiles, float global_scale) {
+  WeightMatrix w;
+  w.format_ = WeightFormat::kNvfp4;
+  w.values_ = stored(codes, "NVFP4 codes");
+  w.scales_ = stored(tiles, "NVFP4 scale tiles");
+  QF_CHECK(w.values_.scalar_type() == at::kByte && w.values_.dim() == 2 && w.values_.numel() > 0 &&
+               w.values_.size(1) * 2 % kNvfp4Block == 0,
+           "NVFP4 codes: expected u8 [out, in/2] with in a positive multiple of {}, got {}",
+           kNvfp4Block, describe(w.values_));
+  w.out_features_ = w.values_.size(0);
+  w.in_features_ = w.values_.size(1) * 2;
+  const std::int64_t bytes = scale_tiles_bytes(w.out_features_, w.in_features_ / kNvfp4Block);
+  QF_CHECK(w.scales_.scalar_type() == at::kByte && w.scales_.numel() == bytes,
+           "NVFP4 scale tiles: expected {} bytes (u8), got {}", bytes, describe(w.scales_));
+  check_global_scale(global_scale);
+  check_one_device(w.values_, w.scales_);
+  w.block_ = kNvfp4Block;
+  w.global_scale_ = global_scale;
+  w.layout_ = Layout::kScaleTiles;
   return w;
 }
 
 WeightMatrix WeightMatrix::to(at::Device device) const {
   if (this->device() == device) return *this;
-  QF_CHECK(!streamed_, "a weight in the stream layout stays on {}", this->device().str());
+  QF_CHECK(!streamed(), "a weight in the stream layout stays on {}", this->device().str());
   WeightMatrix w = *this;
   w.values_ = values_.to(device);
   if (scales_.defined()) w.scales_ = scales_.to(device);
@@ -191,7 +213,7 @@ std::int64_t WeightMatrix::bytes() const {
 }
 
 Nvfp4View WeightMatrix::nvfp4_view() const {
-  assert(format_ == WeightFormat::kNvfp4 && !streamed_);
+  assert(format_ == WeightFormat::kNvfp4 && layout_ == Layout::kFile);
   const bool e4m3 = scales_.scalar_type() == at::kByte;
   return {.codes = values_.const_data_ptr<std::uint8_t>(),
           .scales_e4m3 = e4m3 ? scales_.const_data_ptr<std::uint8_t>() : nullptr,
@@ -201,8 +223,16 @@ Nvfp4View WeightMatrix::nvfp4_view() const {
           .cols = in_features_};
 }
 
+ScaledFp4View WeightMatrix::scaled_fp4_view() const {
+  assert(tiled());
+  return {.codes = values_.const_data_ptr<std::uint8_t>(),
+          .scale_tiles = scales_.const_data_ptr<std::uint8_t>(),
+          .rows = out_features_,
+          .cols = in_features_};
+}
+
 Nf4View WeightMatrix::nf4_view() const {
-  assert(format_ == WeightFormat::kNf4 && !streamed_);
+  assert(format_ == WeightFormat::kNf4 && !streamed());
   return {.codes = values_.const_data_ptr<std::uint8_t>(),
           .absmax = scales_.const_data_ptr<float>(),
           .code_book = code_book_.const_data_ptr<float>(),
@@ -214,7 +244,8 @@ Nf4View WeightMatrix::nf4_view() const {
 at::Tensor WeightMatrix::dequantize_rows(std::int64_t first, std::int64_t count) const {
   QF_CHECK(first >= 0 && count >= 0 && first <= out_features_ - count,
            "rows: expected a range within {}, got {} from {}", out_features_, count, first);
-  QF_CHECK(device().is_cpu(), "rows: expected a weight in main memory, found it on {}",
+  QF_CHECK(device().is_cpu() && layout_ == Layout::kFile,
+           "rows: expected a weight in main memory as files have it, found it on {} or rearranged",
            device().str());
   if (format_ != WeightFormat::kNvfp4 && format_ != WeightFormat::kNf4) {
     return values_.narrow(0, first, count).to(at::kFloat);

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
+#include <initializer_list>
 
 #include "qwen3fp4/backend/cpu.h"
 #include "qwen3fp4/formats/tensor_info.h"
@@ -37,6 +39,41 @@ std::int64_t bytes_of(const WeightSpec& spec, WeightFormat format) {
   }
   return 0;
 }
+
+// What linear() holds beside its input and its result, by a mode that is not kW4A16.
+struct LinearExtra {
+  LinearMode mode;
+  bool cuda;
+  std::int64_t narrow_bytes;  // of an activation, on a device
+  std::int64_t tiles;         // that a product unpacks meanwhile, on a CPU
+
+  // Of the largest among products of `tokens` with weights of these shapes [O, I].
+  [[nodiscard]] std::int64_t most(std::int64_t tokens,
+                                  std::initializer_list<std::array<std::int64_t, 2>> shapes) const {
+    std::int64_t most = 0;
+    for (const auto& [out, in] : shapes) most = std::max(most, of(tokens, out, in));
+    return most;
+  }
+
+ private:
+  [[nodiscard]] std::int64_t of(std::int64_t tokens, std::int64_t out, std::int64_t in) const {
+    const std::int64_t codes = tokens * (in / 2 + in / kNvfp4Block);
+    // A device's 16-bit activations in f32, before and after.
+    const std::int64_t widened = cuda && narrow_bytes < 4 ? tokens * (in + out) * 4 : 0;
+    switch (mode) {
+      case LinearMode::kW4A16:
+        return tiles;
+      case LinearMode::kReference:
+        return out * in * 4 + widened;
+      case LinearMode::kW4A4:
+        if (cuda) return codes + widened;
+        // Over their token's scale, and without what is not finite; then values that are
+        // multiplied.
+        return codes + std::max(tokens * in * 4 * 2, tokens * in * 4 + tiles);
+    }
+    return 0;
+  }
+};
 
 }  // namespace
 
@@ -75,22 +112,34 @@ MemoryPlan plan_inference(const ModelConfig& config, std::int64_t weights, const
   if (cache.layer_read > 0) {
     plan.held.emplace_back("a layer's keys and values as attention reads them", cache.layer_read);
   }
-  if (cuda) plan.held.emplace_back("workspace of products", kCublasWorkspace);
+  const LinearMode mode = backend.linear_mode();
+  if (cuda) {
+    // Fp4Linear has one of the same size.
+    plan.held.emplace_back("workspace of products",
+                           kCublasWorkspace * (mode == LinearMode::kW4A4 ? 2 : 1));
+  }
   // The residual stream before and after, the layer's normed input, a product; cos and sin.
   const std::int64_t stream = tokens * (hidden * (4 + 4 + 2 * type) + config.head_dim * 8);
   // A tile of dense weights for each thread, and its product.
   const std::int64_t tiles =
-      cuda || tokens <= CpuBackend::kFusedTokens
+      cuda || mode == LinearMode::kReference || tokens <= CpuBackend::kFusedTokens
           ? 0
           : parallel_threads() * CpuBackend::kTileRows * (config.intermediate_size + tokens) * 4;
   const std::int64_t scores = cuda ? 0
                                    : parallel_threads() * std::min(tokens, kAttentionTile) * group *
                                          std::min(run.prompt, run.context) * 2 * 4;
+  const LinearExtra extra{mode, cuda, type, tiles};
+  const std::int64_t attention =
+      extra.most(tokens, {{queries, hidden}, {keys, hidden}, {hidden, queries}});
+  const std::int64_t mlp =
+      extra.most(tokens, {{config.intermediate_size, hidden}, {hidden, config.intermediate_size}});
+  const std::int64_t head =
+      mode == LinearMode::kW4A16 ? 0 : extra.most(run.logit_rows, {{config.vocab_size, hidden}});
   plan.phases = {
       {"prompt: a layer's attention",
-       stream + tokens * (3 * queries + 3 * keys) * type + std::max(scores, tiles)},
-      {"prompt: a layer's MLP", stream + tokens * config.intermediate_size * 3 * type + tiles},
-      {"logits", run.logit_rows * config.vocab_size * run.logit_bytes}};
+       stream + tokens * (3 * queries + 3 * keys) * type + std::max(scores, attention)},
+      {"prompt: a layer's MLP", stream + tokens * config.intermediate_size * 3 * type + mlp},
+      {"logits", run.logit_rows * config.vocab_size * run.logit_bytes + head}};
   return plan;
 }
 

@@ -8,6 +8,8 @@
 #include <memory>
 #include <utility>
 
+#include "bench_kernel.h"
+#include "optimiser_case.h"
 #include "qwen3fp4/backend/cpu.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/base/interrupt.h"
@@ -27,16 +29,6 @@ constexpr std::int64_t kHeadDim = 128;
 constexpr double kRepetitionSeconds = 0.02;
 constexpr std::int64_t kRowsPerTask = 32;
 
-struct Kernel {
-  std::string name;
-  std::string isa;
-  std::int64_t tokens;
-  std::int64_t bytes;
-  std::function<void()> call;
-};
-// Makes the operands of a few kernels, which live no longer than the kernels do.
-using KernelGroup = std::function<std::vector<Kernel>()>;
-
 std::vector<CpuIsa> isas() {
   std::vector<CpuIsa> found;
   for (const CpuIsa isa : {CpuIsa::kPortable, CpuIsa::kAvx2, CpuIsa::kAvx512}) {
@@ -45,39 +37,35 @@ std::vector<CpuIsa> isas() {
   return found;
 }
 
-std::int64_t bytes_of(std::initializer_list<at::Tensor> tensors) {
-  std::int64_t bytes = 0;
-  for (const at::Tensor& tensor : tensors) bytes += static_cast<std::int64_t>(tensor.nbytes());
-  return bytes;
-}
-
-std::vector<Kernel> linears(const KernelBenchOptions& options, WeightFormat format) {
+std::vector<BenchKernel> linears(const KernelBenchOptions& options, WeightFormat format) {
   const auto weight = std::make_shared<const WeightMatrix>(
       synthetic_matrix(format, options.out_features, options.in_features, 0));
-  std::vector<Kernel> kernels;
+  std::vector<BenchKernel> kernels;
   for (const CpuIsa isa : isas()) {
     const auto backend = std::make_shared<const CpuBackend>(isa);
     for (const std::int64_t tokens : {1, 2, 4, 8}) {
       const auto x_TI = at::randn({tokens, options.in_features});
       const std::int64_t y_bytes = 4 * tokens * options.out_features;
       kernels.push_back({.name = fmt::format("linear {}", weight_format_name(format)),
+                         .shape = shape_text(options.out_features, options.in_features),
                          .isa = cpu_isa_name(isa),
                          .tokens = tokens,
                          .bytes = weight->bytes() + bytes_of({x_TI}) + y_bytes,
+                         .flops = 2 * tokens * options.out_features * options.in_features,
                          .call = [=] { (void)backend->linear(x_TI, *weight); }});
     }
   }
   return kernels;
 }
 
-std::vector<Kernel> dequantizers(std::int64_t rows, std::int64_t cols) {
+std::vector<BenchKernel> dequantizers(std::int64_t rows, std::int64_t cols) {
   const auto nvfp4 =
       std::make_shared<const WeightMatrix>(synthetic_matrix(WeightFormat::kNvfp4, rows, cols, 0));
   const auto nf4 =
       std::make_shared<const WeightMatrix>(synthetic_matrix(WeightFormat::kNf4, rows, cols, 0));
   // Written before the first call, as a buffer that is used again and again has been.
   const auto out = at::zeros({rows, cols}, at::kFloat);
-  std::vector<Kernel> kernels;
+  std::vector<BenchKernel> kernels;
   for (const CpuIsa isa : isas()) {
     const auto call = [=] {
       parallel_chunks(rows, kRowsPerTask, [&](std::int64_t begin, std::int64_t end) {
@@ -86,6 +74,7 @@ std::vector<Kernel> dequantizers(std::int64_t rows, std::int64_t cols) {
       });
     };
     kernels.push_back({.name = "dequantize nvfp4",
+                       .shape = shape_text(rows, cols),
                        .isa = cpu_isa_name(isa),
                        .tokens = 0,
                        .bytes = nvfp4->bytes() + bytes_of({out}),
@@ -98,6 +87,7 @@ std::vector<Kernel> dequantizers(std::int64_t rows, std::int64_t cols) {
     });
   };
   kernels.push_back({.name = "dequantize nf4",
+                     .shape = shape_text(rows, cols),
                      .isa = cpu_isa_name(CpuIsa::kPortable),
                      .tokens = 0,
                      .bytes = nf4->bytes() + bytes_of({out}),
@@ -105,14 +95,15 @@ std::vector<Kernel> dequantizers(std::int64_t rows, std::int64_t cols) {
   return kernels;
 }
 
-std::vector<Kernel> quantizers(std::int64_t rows, std::int64_t cols) {
+std::vector<BenchKernel> quantizers(std::int64_t rows, std::int64_t cols) {
   const auto dense = at::randn({rows, cols});
   const auto kernel = [&](const char* name, const auto& quantize) {
-    return Kernel{.name = name,
-                  .isa = cpu_isa_name(best_cpu_isa()),
-                  .tokens = 0,
-                  .bytes = bytes_of({dense}) + quantize().bytes(),
-                  .call = [=] { (void)quantize(); }};
+    return BenchKernel{.name = name,
+                       .shape = shape_text(rows, cols),
+                       .isa = cpu_isa_name(best_cpu_isa()),
+                       .tokens = 0,
+                       .bytes = bytes_of({dense}) + quantize().bytes(),
+                       .call = [=] { (void)quantize(); }};
   };
   return {kernel("quantize nvfp4 (search)",
                  [dense] { return quantize_nvfp4(dense, Nvfp4Options{.search = true}); }),
@@ -122,60 +113,31 @@ std::vector<Kernel> quantizers(std::int64_t rows, std::int64_t cols) {
 }
 
 // The training step of profile `default` from an f32 gradient.
-std::vector<Kernel> optimiser_steps(std::int64_t rows, std::int64_t cols) {
-  const auto weight = synthetic_matrix(WeightFormat::kNvfp4, rows, cols, 0);
-  const auto bytes = [rows](std::int64_t width) { return at::zeros({rows, width}, at::kByte); };
-  const auto scales = [&] { return at::zeros({rows, moment_groups(cols)}, at::kFloat); };
+std::vector<BenchKernel> optimiser_steps(std::int64_t rows, std::int64_t cols) {
+  const auto optimiser =
+      std::make_shared<const OptimiserCase>(AdamProfile::kDefault, rows, cols, at::kCPU);
   const auto gradient = at::randn({rows, cols});
-  const std::vector<at::Tensor> states{
-      weight.codes().clone(), bytes(cols), bytes(cols / 2), scales(), bytes(cols / 2), scales()};
-  AdamWeight w{.codes = states[0].mutable_data_ptr<std::uint8_t>(),
-               .scales_e4m3 = weight.scales().const_data_ptr<std::uint8_t>(),
-               .global_scale = weight.global_scale(),
-               .rows = rows,
-               .cols = cols};
-  w.residual = states[1].mutable_data_ptr<std::uint8_t>();
-  w.m_codes = states[2].mutable_data_ptr<std::uint8_t>();
-  w.m_scales = states[3].mutable_data_ptr<float>();
-  w.v_codes = states[4].mutable_data_ptr<std::uint8_t>();
-  w.v_scales = states[5].mutable_data_ptr<float>();
-  const AdamRule rule{.gradient_scale = 1,
-                      .beta1 = 0.9F,
-                      .rest1 = 0.1F,
-                      .beta2 = 0.99F,
-                      .rest2 = 0.01F,
-                      .step_size = 1e-5F,
-                      .root_correction = 1,
-                      .epsilon = 1e-8F,
-                      .decay = 0,
-                      .seed = {1, 2},
-                      .tensor = 0,
-                      .step = 1};
-  std::int64_t moved = bytes_of({gradient, weight.scales()});
-  for (const at::Tensor& state : states) moved += 2 * bytes_of({state});
-  std::vector<Kernel> kernels;
+  std::vector<BenchKernel> kernels;
   for (const CpuIsa isa : isas()) {
-    // The copies of the tensors keep what `w` points to.
     const auto call = [=] {
       parallel_chunks(rows, kRowsPerTask, [&](std::int64_t begin, std::int64_t end) {
-        adam_step(AdamProfile::kDefault, rule, w,
+        adam_step(AdamProfile::kDefault, OptimiserCase::rule(), optimiser->weight(),
                   GradientRows{gradient.const_data_ptr<float>() + begin * cols,
                                RowRange{begin, end - begin}},
                   isa);
       });
-      static_cast<void>(states);
-      static_cast<void>(weight);
     };
     kernels.push_back({.name = "adam step default",
+                       .shape = shape_text(rows, cols),
                        .isa = cpu_isa_name(isa),
                        .tokens = 0,
-                       .bytes = moved,
+                       .bytes = optimiser->moved_bytes() + bytes_of({gradient}),
                        .call = call});
   }
   return kernels;
 }
 
-std::vector<Kernel> elementwise(std::int64_t cols) {
+std::vector<BenchKernel> elementwise(std::int64_t cols) {
   const auto backend = std::make_shared<const CpuBackend>();
   const auto x_TI = at::randn({kKernelTokens, cols});
   const auto up_TI = at::randn({kKernelTokens, cols});
@@ -183,8 +145,12 @@ std::vector<Kernel> elementwise(std::int64_t cols) {
   const auto x_THE = x_TI.view({kKernelTokens, cols / kHeadDim, kHeadDim});
   const auto angle_TE = at::randn({kKernelTokens, kHeadDim});
   const auto kernel = [](const char* name, std::int64_t bytes, std::function<void()> call) {
-    return Kernel{
-        .name = name, .isa = "", .tokens = kKernelTokens, .bytes = bytes, .call = std::move(call)};
+    return BenchKernel{.name = name,
+                       .shape = "",
+                       .isa = "",
+                       .tokens = kKernelTokens,
+                       .bytes = bytes,
+                       .call = std::move(call)};
   };
   return {
       kernel("rms_norm", bytes_of({x_TI, norm_I, x_TI}),
@@ -194,11 +160,13 @@ std::vector<Kernel> elementwise(std::int64_t cols) {
       kernel("swiglu", bytes_of({x_TI, up_TI, x_TI}), [=] { (void)backend->swiglu(x_TI, up_TI); })};
 }
 
-KernelRow measure(const Kernel& kernel, std::int64_t repetitions) {
+KernelRow measure(const BenchKernel& kernel, std::int64_t repetitions) {
   KernelRow row{.kernel = kernel.name,
+                .shape = kernel.shape,
                 .isa = kernel.isa,
                 .tokens = kernel.tokens,
                 .bytes = kernel.bytes,
+                .flops = kernel.flops,
                 .seconds = {}};
   kernel.call();  // first use: pages, tables, threads
   Stopwatch watch;
@@ -232,7 +200,7 @@ KernelBenchReport bench_kernels(const KernelBenchOptions& options, const BenchPr
   const c10::InferenceMode no_autograd;
   const std::int64_t rows = std::min(options.out_features, kKernelRows);
   const std::int64_t cols = options.in_features;
-  const std::vector<KernelGroup> groups{
+  const std::vector<BenchKernelGroup> groups{
       [&] { return linears(options, WeightFormat::kNvfp4); },
       [&] { return linears(options, WeightFormat::kNf4); },
       [&] { return linears(options, WeightFormat::kBF16); },
@@ -244,14 +212,16 @@ KernelBenchReport bench_kernels(const KernelBenchOptions& options, const BenchPr
   KernelBenchReport report;
   const std::int64_t linear_rows = 3 * 4 * std::ssize(isas());
   const std::int64_t all = linear_rows + 2 * std::ssize(isas()) + 1 + 3 + 3;
-  for (const KernelGroup& group : groups) {
-    for (const Kernel& kernel : group()) {
+  for (const BenchKernelGroup& group : groups) {
+    for (const BenchKernel& kernel : group()) {
       if (progress) progress(std::ssize(report.rows), all, kernel.name);
       report.rows.push_back(measure(kernel, options.repetitions));
     }
   }
   if (progress) progress(all, all, "");
   const CpuBackend backend;
+  report.backend = backend.name();
+  report.description = backend.description();
   report.device.memory_peak = backend.memory_peak();
   report.device.read_bandwidth = backend.measure_read_bandwidth();
   return report;

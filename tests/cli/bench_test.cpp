@@ -175,7 +175,7 @@ TEST_F(BenchCommand, SyntheticModelsNeedNoFolder) {
 }
 
 TEST(BenchKernelsCommand, PrintsEachKernel) {
-  const Words words{"bench", "--kernels", "--shape", "256x128", "--reps", "1"};
+  const Words words{"bench", "--kernels", "--backend", "cpu", "--shape", "256x128", "--reps", "1"};
   const auto table = run_program(words);
   ASSERT_EQ(table.exit_code, 0) << table.err;
   for (const auto* const kernel : {"linear nvfp4", "linear nf4", "dequantize nvfp4", "quantize nf4",
@@ -188,12 +188,17 @@ TEST(BenchKernelsCommand, PrintsEachKernel) {
   const auto json = nlohmann::json::parse(run_program(as_json).out);
   EXPECT_EQ(json["out_features"], 256);
   EXPECT_EQ(json["in_features"], 128);
+  EXPECT_EQ(json["backend"], "cpu");
+  EXPECT_THAT(json["description"].get<std::string>(), StartsWith("cpu: "));
   EXPECT_EQ(std::ranges::count(table.out, '\n'), std::ssize(json["rows"]) + 4);
   for (const auto& row : json["rows"]) {
     EXPECT_EQ(keys(row),
-              (std::set<std::string>{"kernel", "isa", "tokens", "repetitions", "mean_seconds",
-                                     "seconds", "bytes", "gb_per_second", "percent_of_bandwidth"}));
+              (std::set<std::string>{"kernel", "shape", "isa", "tokens", "repetitions",
+                                     "median_seconds", "mean_seconds", "seconds", "bytes",
+                                     "gb_per_second", "percent_of_bandwidth", "tflop_per_second"}));
     EXPECT_GT(row["percent_of_bandwidth"].get<double>(), 0) << row;
+    const bool linear = row["kernel"].get<std::string>().starts_with("linear ");
+    EXPECT_EQ(row["tflop_per_second"].get<double>() > 0, linear) << row;
   }
 }
 
@@ -210,6 +215,8 @@ TEST_F(BenchCommand, WrongUsageIsOneSentence) {
            {{"--format", "nf4"}, "--synthetic"},
            {{"--synthetic", "qwen3-4b"}, "--model"},
            {{"--kernels"}, "--model"},
+           {{"--linear", "w4a4"}, "--linear w4a4: expected NVFP4 weights"},
+           {{"--linear", "w8a8"}, "--linear: "},
            {{"--shape", "256x128"}, "--kernels"},
            {{"--backend", "gpu"}, "unknown backend 'gpu'"}}) {
     const auto done = bench(wrong);
@@ -222,8 +229,15 @@ TEST_F(BenchCommand, WrongUsageIsOneSentence) {
   EXPECT_EQ(unknown.exit_code, 2);
   EXPECT_THAT(unknown.err, HasSubstr("qwen3-0.6b, qwen3-1.7b, qwen3-4b, qwen3-8b, qwen3-14b, "
                                      "qwen3-32b"));
+  const auto reference = run_program({"bench", "--kernels", "--backend", "reference"});
+  EXPECT_EQ(reference.exit_code, 2);
+  EXPECT_THAT(reference.err, HasSubstr("expected --backend cpu or cuda, found reference"));
+  EXPECT_THAT(run_program({"bench", "--kernels", "--backend", "cuda", "--shape", "256x128"}).err,
+              HasSubstr("--shape: expected without --backend cuda"));
   for (const auto* const shape : {"256", "256x", "x128", "256x100", "0x128", "-1x128", "2x128x3"}) {
-    EXPECT_EQ(run_program({"bench", "--kernels", "--shape", shape}).exit_code, 2) << shape;
+    EXPECT_EQ(run_program({"bench", "--kernels", "--backend", "cpu", "--shape", shape}).exit_code,
+              2)
+        << shape;
   }
   EXPECT_EQ(run_program({"bench", "--synthetic", "qwen3-4b", "--format", "f32"}).exit_code, 2);
   const auto train = [](const char* batch, const char* option, const char* value) {
@@ -231,6 +245,12 @@ TEST_F(BenchCommand, WrongUsageIsOneSentence) {
   };
   EXPECT_THAT(train("abc", "--reps", "1").err,
               HasSubstr("SEQUENCESxTOKENS of at least 1 and 2, found 'abc'"));
+  EXPECT_THAT(train("1x8", "--linear", "w4a16").err,
+              HasSubstr("--linear: expected without --train"));
+  const auto nf4 = run_program({"bench", "--synthetic", "qwen3-32b", "--format", "nf4", "--backend",
+                                "cpu", "--linear", "w4a4"});
+  EXPECT_EQ(nf4.exit_code, 2);
+  EXPECT_THAT(nf4.err, HasSubstr("expected NVFP4 weights, found --format nf4"));
   EXPECT_THAT(train("1x8", "--pp", "8").err, HasSubstr("--pp: expected without --train"));
   EXPECT_EQ(run_program({"bench", "--synthetic", "qwen3-4b", "--profile", "min"}).exit_code, 2);
 }

@@ -60,6 +60,73 @@ TEST_F(GenerateCommand, PrintsTheAnswerAndNothingElse) {
   EXPECT_EQ(done.err, "");
 }
 
+class LinearOption : public GenerateCommand {
+ protected:
+  // Of a golden model, in one of convert's formats.
+  [[nodiscard]] std::string converted(const std::string& format) const {
+    const auto out = folder() + "/" + format;
+    const auto done =
+        run_program({"convert", QF_TEST_DIR "/golden/run/qwen3_f16.gguf", out, "--format", format});
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    return out;
+  }
+  static Finished run(const std::string& model, Words more) {
+    more.insert(more.end(), {"--ids", "1,2,3", "--max-tokens", "3", "--ignore-eos"});
+    return generate(model, more);
+  }
+};
+
+TEST_F(LinearOption, SaysWhichPathRunsAndWhy) {
+  const auto model = converted("nvfp4");
+  const auto line_of = [&](const Words& more) {
+    Words words{"--verbose", "--backend", "cpu"};
+    words.insert(words.end(), more.begin(), more.end());
+    const auto done = run(model, words);
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    const auto begin = done.err.find("backend cpu: ");
+    return done.err.substr(begin, done.err.find('\n', begin) - begin);
+  };
+  EXPECT_THAT(line_of({}), HasSubstr("linear: w4a16 (--linear auto: w4a4 changes results"));
+  EXPECT_THAT(line_of({"--linear", "w4a16"}), EndsWith("linear: w4a16 (--linear w4a16)"));
+  const auto w4a4 = line_of({"--linear", "w4a4"});
+  EXPECT_THAT(w4a4, HasSubstr("emulated"));
+  EXPECT_THAT(w4a4, EndsWith("linear: w4a4 (--linear w4a4)"));
+  const auto reference = line_of({"--linear", "reference"});
+  EXPECT_THAT(reference, HasSubstr("unpacked whole"));
+  EXPECT_THAT(reference, EndsWith("linear: reference (--linear reference)"));
+}
+
+TEST_F(LinearOption, RefusesWeightsThatW4A4DoesNotTakeBeforeTheyAreRead) {
+  for (const auto* const format : {"nf4", "bf16"}) {
+    const auto done = run(converted(format), {"--linear", "w4a4", "--backend", "cpu"});
+    EXPECT_EQ(done.exit_code, 2);
+    EXPECT_EQ(done.out, "");
+    EXPECT_THAT(done.err, HasSubstr("--linear w4a4: expected NVFP4 weights"));
+    EXPECT_THAT(done.err, HasSubstr(std::string("in ") + format + " of "));
+    EXPECT_EQ(std::ranges::count(done.err, '\n'), 1) << done.err;
+    EXPECT_EQ(run(folder() + "/" + format, {"--linear", "reference"}).exit_code, 0);
+  }
+  const auto unknown = run(folder() + "/nf4", {"--linear", "w4a8"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("--linear"));
+}
+
+// An unpacked weight, or quantised activations: the plan has what the mode adds.
+TEST_F(LinearOption, IsInTheMemoryPlan) {
+  const auto model = converted("nvfp4");
+  const auto phases_of = [&](const char* mode) {
+    const auto done = run(model, {"--linear", mode, "--backend", "cpu", "--dry-run", "--json"});
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    return nlohmann::json::parse(done.out)["phases"].get<std::map<std::string, std::int64_t>>();
+  };
+  const auto plain = phases_of("w4a16");
+  for (const auto* const mode : {"w4a4", "reference"}) {
+    for (const auto& [phase, bytes] : phases_of(mode)) {
+      EXPECT_GT(bytes, plain.at(phase)) << mode << ", " << phase;
+    }
+  }
+}
+
 TEST_F(GenerateCommand, ReadsThePromptFromStdinAndReportsTimingOnStderr) {
   const auto done = generate(scripted("ok"), {"--raw", "--prompt-file", "-", "--timing"}, "Q#\n");
   EXPECT_EQ(done.out, "ok\n");

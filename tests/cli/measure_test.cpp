@@ -73,6 +73,25 @@ TEST_F(MeasureCommands, PerplexityComparesBackendsOfOneModel) {
             2);
 }
 
+// --linear is the model's: the teacher is computed as ever.
+TEST_F(MeasureCommands, PerplexityShowsWhatLinearModesCost) {
+  const auto model = path("nvfp4");
+  ASSERT_EQ(run_program({"convert", QF_TEST_DIR "/golden/run/qwen3_f16.gguf", model}).exit_code, 0);
+  const auto kl = [&](const Words& more) {
+    Words words{"perplexity",   "--model", model,          "--file",    "-",         "--json",
+                "--kl-against", model,     "--kl-backend", "reference", "--threads", "1",
+                "--context",    "64"};
+    words.insert(words.end(), more.begin(), more.end());
+    const auto done = run_program(words, "The tide tables of a harbour.");
+    EXPECT_EQ(done.exit_code, 0) << done.err;
+    return nlohmann::json::parse(done.out)["kl"]["max"].get<double>();
+  };
+  EXPECT_EQ(kl({"--backend", "reference"}), 0);
+  EXPECT_LT(kl({"--backend", "cpu", "--linear", "reference"}), 1e-9);
+  EXPECT_GT(kl({"--backend", "cpu", "--linear", "w4a4"}), 1e-4);
+  EXPECT_GT(kl({"--backend", "reference", "--linear", "w4a4"}), 1e-4);
+}
+
 TEST_F(MeasureCommands, PerplexityPrintsLinesForPeople) {
   const auto model = make("model", {});
   write_text_file(path("text"), "The tide tables");

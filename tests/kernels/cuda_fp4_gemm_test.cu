@@ -21,6 +21,13 @@ int compute_capability() {
   return 10 * major + minor;
 }
 
+std::uint16_t half_bits(float value) {
+  const __half half = __float2half_rn(value);
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, &half, sizeof bits);
+  return bits;
+}
+
 float from_bf16(std::uint16_t bits) { return float_from_bits(std::uint32_t{bits} << 16); }
 
 // An operand's bytes on the device.
@@ -122,15 +129,20 @@ TEST(CudaFp4Gemm, ScalesRows) {
     const auto x = random_floats(rows * cols), scales = random_floats(rows);
     const DeviceArray<float> device_x(x), device_scales(scales), y(poison(rows * cols));
     const DeviceArray<std::uint16_t> y_bf16(std::vector<std::uint16_t>(x.size(), 0x7FFF));
+    const DeviceArray<std::uint16_t> y_half(std::vector<std::uint16_t>(x.size(), 0x7FFF));
     const cuda::RowScaling scaling{device_x.get(), device_scales.get(), rows, cols};
     ASSERT_EQ(cuda::scale_rows(scaling, y.get(), nullptr), cudaSuccess);
     ASSERT_EQ(cuda::scale_rows(scaling, reinterpret_cast<__nv_bfloat16*>(y_bf16.get()), nullptr),
               cudaSuccess);
+    ASSERT_EQ(cuda::scale_rows(scaling, reinterpret_cast<__half*>(y_half.get()), nullptr),
+              cudaSuccess);
     const auto out = y.host();
     const auto out_bf16 = y_bf16.host();
+    const auto out_half = y_half.host();
     for (std::size_t i = 0; i < out.size(); ++i) {
       ASSERT_EQ(out[i], x[i] * scales[i / static_cast<std::size_t>(cols)]);
       ASSERT_LE(std::abs(from_bf16(out_bf16[i]) - out[i]), std::abs(out[i]) * 0x1p-8F);
+      ASSERT_EQ(half_bits(out[i]), out_half[i]);
     }
   }
   EXPECT_EQ(cuda::scale_rows({nullptr, nullptr, 0, 8}, static_cast<float*>(nullptr), nullptr),

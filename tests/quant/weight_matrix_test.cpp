@@ -132,6 +132,22 @@ TEST(WeightMatrix, Nvfp4RefusesPartsThatDoNotFit) {
   }
 }
 
+TEST(WeightMatrix, TiledRefusesPartsThatDoNotFit) {
+  const auto make = [](const at::Tensor& codes, const at::Tensor& tiles, float global) {
+    return refusal([&] { (void)WeightMatrix::nvfp4_tiled(codes, tiles, global); });
+  };
+  using testing::HasSubstr;
+  const auto w = WeightMatrix::nvfp4_tiled(bytes({4, 16}), bytes({512}), 0.5F);
+  EXPECT_TRUE(w.tiled());
+  EXPECT_EQ(w.bytes(), 4 * 16 + 512 + 4);
+  EXPECT_THAT(refusal([&] { (void)w.dequantize(); }), HasSubstr("rearranged"));
+  EXPECT_THAT(make(bytes({4, 12}), bytes({512}), 1.0F), HasSubstr("multiple of 16"));
+  EXPECT_THAT(make(bytes({4, 16}), bytes({4, 2}), 1.0F), HasSubstr("512 bytes"));
+  EXPECT_THAT(make(bytes({129, 16}), bytes({512}), 1.0F), HasSubstr("1024 bytes"));
+  EXPECT_THAT(make(bytes({4, 16}), at::ones({512}), 1.0F), HasSubstr("got Float"));
+  EXPECT_THAT(make(bytes({4, 16}), bytes({512}), 0.0F), HasSubstr("above 0"));
+}
+
 TEST(WeightMatrix, Nf4RefusesPartsThatDoNotFit) {
   struct Parts {
     at::Tensor codes = bytes({96});

@@ -29,10 +29,13 @@ ModelConfig small_config() {
 
 struct PlannedRun {
   std::int64_t prompt;
-  KvCacheType kv_cache;
+  LinearMode linear = LinearMode::kW4A16;
+  const char* backend = "cpu";
+  KvCacheType kv_cache = KvCacheType::kAuto;
 };
 void PrintTo(const PlannedRun& run, std::ostream* out) {
-  *out << run.prompt << " tokens, cache " << static_cast<int>(run.kv_cache);
+  *out << run.backend << ", prompt of " << run.prompt << ", " << linear_mode_name(run.linear)
+       << ", cache " << static_cast<int>(run.kv_cache);
 }
 
 class InferencePlan : public testing::TestWithParam<PlannedRun> {
@@ -46,9 +49,10 @@ class InferencePlan : public testing::TestWithParam<PlannedRun> {
 
 // What a run of the generator holds at its peak is what the plan says, within a twentieth.
 TEST_P(InferencePlan, IsWhatARunHolds) {
-  const auto& [prompt, kv_cache] = GetParam();
+  const std::int64_t prompt = GetParam().prompt;
+  const KvCacheType kv_cache = GetParam().kv_cache;
   const ModelConfig config = small_config();
-  const auto backend = make_backend("cpu");
+  const auto backend = make_backend(GetParam().backend, ComputeDtype::kF32, GetParam().linear);
   // A context that makes the cache count.
   const InferenceRun run{.context = prompt + 2000, .prompt = prompt, .kv_cache = kv_cache};
   const MemoryPlan plan =
@@ -69,14 +73,18 @@ TEST_P(InferencePlan, IsWhatARunHolds) {
   Generator generator(model, nullptr, options);
   (void)generator.answer(ids, [](std::int64_t, std::string_view) {});
   const auto held = static_cast<double>(host_allocated_peak() - before);
-  EXPECT_NEAR(static_cast<double>(plan.peak()), held, 0.05 * held) << "prompt of " << prompt;
+  EXPECT_NEAR(static_cast<double>(plan.peak()), held, 0.05 * held);
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Prompts, InferencePlan,
-    testing::Values(PlannedRun{2, KvCacheType::kAuto}, PlannedRun{500, KvCacheType::kAuto},
-                    PlannedRun{1500, KvCacheType::kAuto}, PlannedRun{2, KvCacheType::kFp8},
-                    PlannedRun{500, KvCacheType::kBF16}, PlannedRun{1500, KvCacheType::kFp8}));
+    Runs, InferencePlan,
+    testing::Values(PlannedRun{2}, PlannedRun{500}, PlannedRun{1500},
+                    PlannedRun{2, LinearMode::kW4A4}, PlannedRun{1500, LinearMode::kW4A4},
+                    PlannedRun{2, LinearMode::kReference}, PlannedRun{1500, LinearMode::kReference},
+                    PlannedRun{500, LinearMode::kW4A16, "reference"},
+                    PlannedRun{2, LinearMode::kW4A16, "cpu", KvCacheType::kFp8},
+                    PlannedRun{500, LinearMode::kW4A16, "cpu", KvCacheType::kBF16},
+                    PlannedRun{1500, LinearMode::kW4A16, "cpu", KvCacheType::kFp8}));
 
 }  // namespace
 }  // namespace qf

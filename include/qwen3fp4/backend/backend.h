@@ -13,6 +13,14 @@
 
 namespace qf {
 
+// What multiplies what in linear() and logits(). kW4A16: packed weights and activations as they
+// are. kW4A4: NVFP4 weights and activations quantised to NVFP4 too, as FP4 tensor cores take them;
+// weights of other formats as with kW4A16. kReference: each weight unpacked to f32, whole, and
+// multiplied in fp32.
+enum class LinearMode { kW4A16, kW4A4, kReference };
+// As --linear spells it: "w4a16", "w4a4", "reference".
+[[nodiscard]] std::string_view linear_mode_name(LinearMode mode);
+
 // The operations of the forward pass. linear() is where backends differ; the others have composed
 // defaults in plain libtorch (fp32) that a backend overrides where a fused version pays.
 // Every backend equals `reference` within the bound that its operation's test derives.
@@ -31,6 +39,8 @@ class Backend {
   [[nodiscard]] virtual std::string_view name() const = 0;
   // One line for --verbose: which kernels run here and why.
   [[nodiscard]] virtual std::string description() const = 0;
+  // Of linear(), linears() and logits().
+  [[nodiscard]] virtual LinearMode linear_mode() const { return LinearMode::kW4A16; }
 
   // Where activations and weights are.
   [[nodiscard]] virtual at::Device device() const { return at::kCPU; }
@@ -88,8 +98,10 @@ enum class ComputeDtype { kF32, kF16, kBF16 };
 // kF16 on cuda, else kF32.
 [[nodiscard]] ComputeDtype default_dtype(std::string_view backend);
 
-// Throws (exit code 2), listing backend_names(), for an unknown name.
-[[nodiscard]] std::unique_ptr<Backend> make_backend(std::string_view name, ComputeDtype dtype);
+// Throws (exit code 2), listing backend_names(), for an unknown name, and where the machine lacks
+// what `linear` needs. kW4A4 is emulated (emulated.h) on backends without a device.
+[[nodiscard]] std::unique_ptr<Backend> make_backend(std::string_view name, ComputeDtype dtype,
+                                                    LinearMode linear = LinearMode::kW4A16);
 [[nodiscard]] std::unique_ptr<Backend> make_backend(std::string_view name);
 // What this build has on this machine: `cuda` only where a GPU can be used.
 [[nodiscard]] const std::vector<std::string_view>& backend_names();

@@ -13,9 +13,12 @@ class CpuBackend final : public Backend {
   static constexpr std::int64_t kFusedTokens = 4;
   static constexpr std::int64_t kTileRows = 128;
 
-  explicit CpuBackend(CpuIsa isa = best_cpu_isa()) : isa_(isa) {}
+  // `linear_mode`: kW4A16, or kReference for the reference backend's products. (kW4A4 is
+  // EmulatedBackend's.)
+  explicit CpuBackend(CpuIsa isa = best_cpu_isa(), LinearMode linear_mode = LinearMode::kW4A16);
   [[nodiscard]] std::string_view name() const override { return "cpu"; }
   [[nodiscard]] std::string description() const override;
+  [[nodiscard]] LinearMode linear_mode() const override { return linear_mode_; }
   [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,
                                   const WeightMatrix& weight) const override;
   [[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight,
@@ -26,6 +29,7 @@ class CpuBackend final : public Backend {
 
  private:
   CpuIsa isa_;
+  LinearMode linear_mode_;
 };
 
 }  // namespace qf

@@ -10,12 +10,9 @@
 
 namespace qf {
 
-// kW4A16: activations as they are. kW4A4: a linear with an NVFP4 weight quantises its input to
-// NVFP4 first, as block-scaled FP4 tensor cores need it: block scales amax/6, under a tensor scale
-// of each token's own, so that no token depends on which others run beside it.
-enum class LinearMode { kW4A16, kW4A4 };
-
-// f32 activations [T, I] as W4A4 has them. A token with a value that is not finite becomes NaN.
+// f32 activations [T, I] as W4A4 has them, for block-scaled FP4 tensor cores: block scales amax/6,
+// under a tensor scale of each token's own, so that no token depends on which others run beside it.
+// A token with a value that is not finite becomes NaN.
 struct QuantisedActivations {
   explicit QuantisedActivations(const at::Tensor& x_TI);
   [[nodiscard]] at::Tensor dequantize() const;
@@ -25,13 +22,15 @@ struct QuantisedActivations {
 
 // Another backend's operations in the arithmetic of other hardware, on any machine: with a
 // 16-bit dtype every operation's result is rounded to it (sums inside an operation stay fp32, as on
-// tensor cores). To measure what such an arithmetic costs in accuracy, not for speed.
+// tensor cores), with kW4A4 the input of a linear with an NVFP4 weight is quantised. To measure
+// what such an arithmetic costs in accuracy, not for speed.
 class EmulatedBackend final : public Backend {
  public:
-  EmulatedBackend(std::unique_ptr<Backend> inner, ComputeDtype dtype, LinearMode linear_mode)
-      : inner_(std::move(inner)), dtype_(dtype), linear_mode_(linear_mode) {}
+  // kReference as `linear_mode` is not this class's doing: its `inner` has that mode.
+  EmulatedBackend(std::unique_ptr<Backend> inner, ComputeDtype dtype, LinearMode linear_mode);
   [[nodiscard]] std::string_view name() const override { return inner_->name(); }
   [[nodiscard]] std::string description() const override;
+  [[nodiscard]] LinearMode linear_mode() const override;
   [[nodiscard]] at::Device device() const override { return inner_->device(); }
   [[nodiscard]] WeightMatrix place(WeightMatrix weight) const override {
     return inner_->place(std::move(weight));

@@ -15,6 +15,7 @@ class HostedBackend final : public Backend {
   explicit HostedBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
   [[nodiscard]] std::string_view name() const override { return inner_->name(); }
   [[nodiscard]] std::string description() const override { return inner_->description(); }
+  [[nodiscard]] LinearMode linear_mode() const override { return inner_->linear_mode(); }
   [[nodiscard]] at::Tensor embed(const at::Tensor& ids_T,
                                  const WeightMatrix& weight) const override;
   [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,

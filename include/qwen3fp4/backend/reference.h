@@ -10,6 +10,7 @@ class ReferenceBackend final : public Backend {
  public:
   [[nodiscard]] std::string_view name() const override { return "reference"; }
   [[nodiscard]] std::string description() const override;
+  [[nodiscard]] LinearMode linear_mode() const override { return LinearMode::kReference; }
   [[nodiscard]] at::Tensor linear(const at::Tensor& x_TI,
                                   const WeightMatrix& weight) const override;
 };

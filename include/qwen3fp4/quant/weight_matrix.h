@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "qwen3fp4/kernels/cpu/fp4_gemm.h"
 #include "qwen3fp4/kernels/views.h"
 
 namespace qf {
@@ -31,13 +32,18 @@ class WeightMatrix {
   // The same of NF4 with blocks of 64 and the QLoRA paper's code book, f32 [16] on that device.
   [[nodiscard]] static WeightMatrix nf4_stream(at::Tensor chunks, at::Tensor code_book,
                                                std::int64_t out_features, std::int64_t in_features);
+  // NVFP4 with E4M3 scales as block-scaled FP4 products take it: codes u8 [out, in/2], and the
+  // scales in tiles (quant/scale_tiles.h). On any device; dequantize_rows() does not read it.
+  [[nodiscard]] static WeightMatrix nvfp4_tiled(at::Tensor codes, at::Tensor tiles,
+                                                float global_scale);
   // f32, f16 or bf16 [out, in].
   [[nodiscard]] static WeightMatrix dense(at::Tensor values);
   // All tensors of a weight are on one device; this one's copied to another (shared when they are
   // there already). Not for the stream layout.
   [[nodiscard]] WeightMatrix to(at::Device device) const;
   [[nodiscard]] at::Device device() const { return values_.device(); }
-  [[nodiscard]] bool streamed() const { return streamed_; }
+  [[nodiscard]] bool streamed() const { return layout_ == Layout::kStream; }
+  [[nodiscard]] bool tiled() const { return layout_ == Layout::kScaleTiles; }
 
   [[nodiscard]] WeightFormat format() const { return format_; }
   [[nodiscard]] std::int64_t out_features() const { return out_features_; }
@@ -45,11 +51,13 @@ class WeightMatrix {
   // Bytes a forward reads: codes, scales, tables.
   [[nodiscard]] std::int64_t bytes() const;
 
-  // Only for the matching format, not streamed (an assert otherwise). The pointers are device().
+  // Only for the matching format and layout: as in the file, or scale tiles (an assert otherwise).
+  // The pointers are device().
   [[nodiscard]] Nvfp4View nvfp4_view() const;
   [[nodiscard]] Nf4View nf4_view() const;
+  [[nodiscard]] ScaledFp4View scaled_fp4_view() const;
   [[nodiscard]] const at::Tensor& dense_values() const { return values_; }
-  // The stored tensors, for writers: codes; block scales or absmax; NF4's code book.
+  // The stored tensors, for writers: codes; block scales, their tiles or absmax; NF4's code book.
   [[nodiscard]] const at::Tensor& codes() const { return values_; }
   [[nodiscard]] const at::Tensor& scales() const { return scales_; }
   [[nodiscard]] const at::Tensor& code_book() const { return code_book_; }
@@ -63,6 +71,8 @@ class WeightMatrix {
   [[nodiscard]] at::Tensor gather_rows(const at::Tensor& ids) const;
 
  private:
+  enum class Layout : std::uint8_t { kFile, kStream, kScaleTiles };
+
   WeightMatrix() = default;
   [[nodiscard]] static WeightMatrix stream(WeightFormat format, at::Tensor chunks,
                                            std::int64_t out_features, std::int64_t in_features);
@@ -74,7 +84,7 @@ class WeightMatrix {
   at::Tensor code_book_;  // NF4
   std::int64_t block_ = 0;
   float global_scale_ = 1.0F;
-  bool streamed_ = false;
+  Layout layout_ = Layout::kFile;
 };
 
 }  // namespace qf

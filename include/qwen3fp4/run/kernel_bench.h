@@ -20,14 +20,18 @@ struct KernelBenchOptions {
 
 struct KernelRow {
   std::string kernel;           // "linear nvfp4", "dequantize nf4", "rms_norm", ...
-  std::string isa;              // "avx2"; empty for operations of libtorch
+  std::string shape;            // "9728x2560", of the weight or cache; may be empty
+  std::string isa;              // "avx2"; empty for operations of libtorch and on a GPU
   std::int64_t tokens = 0;      // rows of activations; 0 for kernels that take none
   std::int64_t bytes = 0;       // operands read and results written by one call
+  std::int64_t flops = 0;       // of one call; 0 where arithmetic is not what bounds it
   std::vector<double> seconds;  // of one call, by repetition
 };
 
 struct KernelBenchReport {
   std::vector<KernelRow> rows;
+  std::string backend;  // "cpu", "cuda"
+  std::string description;
   BenchDevice device;
 };
 
@@ -41,5 +45,11 @@ inline constexpr std::int64_t kKernelTokens = 512;
 // all, the kernel that comes next).
 [[nodiscard]] KernelBenchReport bench_kernels(const KernelBenchOptions& options,
                                               const BenchProgress& progress = {});
+// The GPU's kernels that this device has, in the shapes of Qwen3-4B, by CUDA's events: a repetition
+// is the median of kCudaKernelCalls calls, before each of which the L2 cache is filled with other
+// data. Progress counts groups of kernels. Throws (exit code 2) where the backend `cuda` is not.
+inline constexpr std::int64_t kCudaKernelCalls = 20;
+[[nodiscard]] KernelBenchReport bench_cuda_kernels(std::int64_t repetitions,
+                                                   const BenchProgress& progress = {});
 
 }  // namespace qf

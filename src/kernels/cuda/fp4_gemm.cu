@@ -17,6 +17,7 @@ using Kind = Fp4GemmStatus::Kind;
 constexpr int kThreads = 256;
 
 __device__ void store(float value, float* y) { *y = value; }
+__device__ void store(float value, __half* y) { *y = __float2half_rn(value); }
 __device__ void store(float value, __nv_bfloat16* y) { *y = __float2bfloat16_rn(value); }
 
 template <class T>
@@ -39,6 +40,9 @@ bool aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(poin
 }  // namespace
 
 cudaError_t scale_rows(const RowScaling& scaling, float* y, cudaStream_t stream) {
+  return launch_scale_rows(scaling, y, stream);
+}
+cudaError_t scale_rows(const RowScaling& scaling, __half* y, cudaStream_t stream) {
   return launch_scale_rows(scaling, y, stream);
 }
 cudaError_t scale_rows(const RowScaling& scaling, __nv_bfloat16* y, cudaStream_t stream) {

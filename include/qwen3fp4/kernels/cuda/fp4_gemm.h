@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
@@ -68,14 +69,15 @@ class Fp4Gemm {
 };
 
 // y[r, c] = x[r, c] * row_scales[r], on any device: the token scales of QuantisedTokens, which
-// cuBLASLt's single alpha cannot hold, on a product in f32. bf16 is rounded to nearest even. y may
-// be x. Refuses (cudaErrorInvalidValue) empty shapes.
+// cuBLASLt's single alpha cannot hold, on a product in f32. The 16-bit types are rounded to nearest
+// even. y may be x. Refuses (cudaErrorInvalidValue) empty shapes.
 struct RowScaling {
   const float* x;           // [rows, cols]
   const float* row_scales;  // [rows]
   std::int64_t rows, cols;
 };
 [[nodiscard]] cudaError_t scale_rows(const RowScaling& scaling, float* y, cudaStream_t stream);
+[[nodiscard]] cudaError_t scale_rows(const RowScaling& scaling, __half* y, cudaStream_t stream);
 [[nodiscard]] cudaError_t scale_rows(const RowScaling& scaling, __nv_bfloat16* y,
                                      cudaStream_t stream);
 

@@ -12,7 +12,7 @@
 
 #include "qwen3fp4/base/error.h"
 
-// What sources that call CUDA share.
+// What sources above the kernels share that call CUDA. Only for builds with CUDA.
 namespace qf {
 
 inline void check_cuda(cudaError_t status, std::string_view what) {
@@ -45,9 +45,16 @@ class Pinned {
 using Event = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>,
                               decltype([](cudaEvent_t event) { (void)cudaEventDestroy(event); })>;
 
+// To wait for.
 inline Event make_event() {
   cudaEvent_t event{};
   check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "event");
+  return Event(event);
+}
+// To take the time between two.
+inline Event make_timed_event() {
+  cudaEvent_t event{};
+  check_cuda(cudaEventCreate(&event), "event");
   return Event(event);
 }
 
