@@ -9,6 +9,7 @@
 #include "qwen3fp4/backend/cuda.h"
 #include "qwen3fp4/check/path.h"
 #include "qwen3fp4/model/kv_cache.h"
+#include "qwen3fp4/model/synthetic.h"
 #include "qwen3fp4/run/generator.h"
 #include "random_model.h"
 
@@ -64,13 +65,21 @@ TEST(LinearModeOfAModel, ReferenceOnTheCpuIsTheReferenceBackendBitForBit) {
 
 TEST(LinearModeOfAModel, OnAGpuReferenceTakesNeitherKernelNorGraph) {
   if (!no_cuda_reason().empty()) GTEST_SKIP() << no_cuda_reason();
-  const Qwen3Model model = RandomModel{.seed = 9, .format = WeightFormat::kNf4}.make();
+  ModelConfig config = qwen3_config("qwen3-0.6b");
+  config.num_hidden_layers = 1;
+  config.hidden_size = 256;
+  config.intermediate_size = 512;
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 64;
+  config.vocab_size = 1024;
   const auto decode = [&](LinearMode mode) {
     const auto backend = make_backend("cuda", ComputeDtype::kF16, mode);
-    const Qwen3Model on_device = model.with_backend(*backend);
+    SyntheticWeights weights(config, WeightFormat::kNf4, 1);
+    const Qwen3Model model = Qwen3Model::load(config, weights, *backend);
     GeneratorOptions options;
     options.context = 16;
-    return Generator(on_device, nullptr, options).decode_description();
+    return Generator(model, nullptr, options).decode_description();
   };
   EXPECT_THAT(decode(LinearMode::kW4A16), testing::StartsWith("one "));
   EXPECT_THAT(decode(LinearMode::kReference),
