@@ -60,12 +60,13 @@ struct TokenLinear {
 template <class T>
 struct TokenAttention {
   std::int64_t heads, kv_heads, head_dim;
-  std::int64_t context;              // positions of the cache
-  T* keys;                           // [kv_heads, context, head_dim]
-  T* values;                         // [kv_heads, context, head_dim]
-  float *key_scales, *value_scales;  // [kv_heads, kv_scale_stride(context)]; of E4M3 alone
-  const float *cos, *sin;            // [context, head_dim]
-  const float *q_norm, *k_norm;      // [head_dim]; nullptr: none
+  std::int64_t context;  // positions of the cache
+  T* keys;               // [kv_heads, context, head_dim]
+  T* values;             // [kv_heads, context, head_dim]
+  // [kv_heads, kv_scale_stride(context)]; of E4M3 alone
+  float *key_scales = nullptr, *value_scales = nullptr;
+  const float *cos, *sin;        // [context, head_dim]
+  const float *q_norm, *k_norm;  // [head_dim]; nullptr: none
   float eps;
   float* q;            // [heads, head_dim]: in: the product; placed: normed and turned
   const float *k, *v;  // [kv_heads, head_dim]
