@@ -161,7 +161,8 @@ void add_trained(TrainShapes& shapes, const TrainStart& start, bool with_head, b
         shapes.first_trained_layer, std::stoll(spec.name.substr(kPrefix.size())));
   });
   if (!any) {
-    fail(ExitCode::kUsage, "--freeze: expected something left to train, found that '{}' fits all",
+    fail(ExitCode::kUsage,
+         "--freeze: expected something left to train, found that '{}' fits all that would",
          start.freeze);
   }
 }
