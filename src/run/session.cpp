@@ -154,6 +154,11 @@ void SavedSession::read_heads(const TensorInfo& entry, const at::Tensor& out_KS,
         on_host ? out_S : at::empty(out_S.sizes(), out_S.options().device(at::kCPU));
     file_.read(entry, {static_cast<std::byte*>(host_S.mutable_data_ptr()), host_S.nbytes()},
                head * head_bytes);
+    // What is not a number is named when it has been computed with; a sign would pass for an
+    // answer.
+    QF_CHECK(entry.name.find("_scales.") == std::string::npos || !host_S.lt(0).any().item<bool>(),
+             "{}: {}: expected scales of at least 0, found a negative one (--session)", name_,
+             entry.name);
     if (!on_host) out_S.copy_(host_S);
   }
 }

@@ -77,6 +77,8 @@ class Session : public testing::Test {
 
   KvCacheType kv_cache_ = KvCacheType::kAuto;
 
+  [[nodiscard]] const LoadedTiny& loaded() const { return loaded_; }
+
  private:
   LoadedTiny loaded_{TinyModel{}};
   test::TemporaryFolder folder_;
@@ -123,6 +125,23 @@ TEST_F(Session, RefusesAnotherTypeOfCacheInOneSentence) {
   (void)after_first_turn();
   EXPECT_EQ(why_refused(KvCacheType::kFp8), says("fp8", "bf16"));
   EXPECT_EQ(why_refused(KvCacheType::kF32), says("fp32", "bf16"));
+}
+
+TEST_F(Session, RefusesANegativeScale) {
+  kv_cache_ = KvCacheType::kFp8;
+  auto run = after_first_turn();
+  const Ids ids = joined(run.sequence(), kNext);
+  auto cache = [&] { return KvCache(loaded().files().config, 64, at::kFloat, kv_cache_); };
+  auto whole = cache();
+  EXPECT_GT(opened().restore(ids, whole), 0);
+  // The file ends with the last layer's value scales.
+  std::fstream file(path(), std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-4, std::ios::end);
+  const float negative = -1;
+  file.write(reinterpret_cast<const char*>(&negative), sizeof negative);
+  file.close();
+  auto damaged = cache();
+  EXPECT_THROW((void)opened().restore(ids, damaged), Error);
 }
 
 TEST_F(Session, TakesTheLongestCommonBeginningButTheLastToken) {
