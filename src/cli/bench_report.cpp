@@ -102,7 +102,8 @@ BenchSubject subject_of(const Qwen3Model& model, const std::string& name) {
           .threads = parallel_threads(),
           .parameters = parameters,
           .weight_bytes = model.weight_bytes(),
-          .decode_bytes = model.decode_bytes()};
+          .decode_bytes = model.decode_bytes(),
+          .linear = std::string(linear_mode_name(model.backend().linear_mode()))};
 }
 
 Json to_json(const BenchSubject& subject, const BenchReport& report) {
@@ -114,6 +115,7 @@ Json to_json(const BenchSubject& subject, const BenchReport& report) {
             {"parameters", subject.parameters},
             {"weight_bytes", subject.weight_bytes},
             {"decode_bytes", subject.decode_bytes},
+            {"linear", subject.linear},
             {"kv_cache", report.kv_cache},
             {"decode", report.decode}};
   add(json, report.device);
@@ -203,6 +205,7 @@ std::string to_markdown(const BenchSubject& subject, const BenchReport& report) 
          fmt::format("\n{:.3f} billion parameters, {:.1f} MB of weights; ",
                      static_cast<double>(subject.parameters) / 1e9,
                      static_cast<double>(subject.weight_bytes) / 1e6) +
+         (subject.linear.empty() ? "" : fmt::format("linears {}; ", subject.linear)) +
          (report.kv_cache.empty() ? "" : fmt::format("keys and values in {}; ", report.kv_cache)) +
          device_line(report.device);
 }

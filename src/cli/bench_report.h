@@ -20,6 +20,7 @@ struct BenchSubject {
   std::int64_t parameters = 0;
   std::int64_t weight_bytes = 0;
   std::int64_t decode_bytes = 0;
+  std::string linear = {};  // what linears multiply, as --linear spells it
 };
 [[nodiscard]] BenchSubject subject_of(const Qwen3Model& model, const std::string& name);
 

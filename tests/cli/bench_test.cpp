@@ -55,7 +55,7 @@ TEST_F(BenchCommand, JsonHasExactlyTheNamedKeysAndTheConfigurationsBytes) {
   const auto json = nlohmann::json::parse(done.out);
   EXPECT_EQ(keys(json), (std::set<std::string>{
                             "model", "format", "backend", "description", "threads", "parameters",
-                            "weight_bytes", "decode", "decode_bytes", "kv_cache",
+                            "weight_bytes", "decode", "decode_bytes", "linear", "kv_cache",
                             "read_bandwidth_gb_per_second", "memory_peak_bytes", "rows"}));
   EXPECT_EQ(json["model"], model_.string());
   EXPECT_EQ(json["format"], "f32");
@@ -112,6 +112,8 @@ TEST_F(BenchCommand, CountsTheCacheAsItIsKept) {
   };
   const auto f32 = json_of({});
   const auto fp8 = json_of({"--kv-cache", "fp8"});
+  EXPECT_EQ(f32["linear"], "w4a16");
+  EXPECT_EQ(json_of({"--linear", "reference"})["linear"], "reference");
   EXPECT_EQ(f32["kv_cache"], "fp32");
   EXPECT_EQ(fp8["kv_cache"], "fp8");
   // Of 17.5 tokens before each: rows of 16 features, 4 bytes each or 1 and a scale.
