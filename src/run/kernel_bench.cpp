@@ -227,4 +227,10 @@ KernelBenchReport bench_kernels(const KernelBenchOptions& options, const BenchPr
   return report;
 }
 
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const std::size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
 }  // namespace qf

@@ -3,7 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <utility>
 
 #include "cuda_kernels.h"
 #include "qwen3fp4/base/error.h"
@@ -52,12 +52,6 @@ class ColdTimer {
   Event start_ = make_timed_event();
   Event stop_ = make_timed_event();
 };
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const std::size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
 
 KernelRow measure(const BenchKernel& kernel, ColdTimer& timer, std::int64_t repetitions) {
   KernelRow row{.kernel = kernel.name,

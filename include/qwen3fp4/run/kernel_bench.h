@@ -52,4 +52,7 @@ inline constexpr std::int64_t kCudaKernelCalls = 20;
 [[nodiscard]] KernelBenchReport bench_cuda_kernels(std::int64_t repetitions,
                                                    const BenchProgress& progress = {});
 
+// Of at least one value: the middle one, or the mean of the two in the middle.
+[[nodiscard]] double median(std::vector<double> values);
+
 }  // namespace qf

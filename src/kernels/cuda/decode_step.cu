@@ -209,7 +209,7 @@ struct Nf4Weights {
     return (permuted(levels[0], levels[1], places) & ~upper) |
            (permuted(levels[2], levels[3], places) & upper);
   }
-  __device__ __forceinline__ static float of_unit_scale(const float4& scales, int unit) {
+  __device__ __forceinline__ static float unit_scale(const float4& scales, int unit) {
     return unit == 0 ? scales.x : (unit == 1 ? scales.y : scales.z);
   }
   __device__ __forceinline__ void multiply(const std::uint8_t* bytes, std::uint32_t empty,
@@ -262,8 +262,8 @@ struct Nf4Weights {
       // Two units on their way: registers have no room for the operands of more.
       if (u == 0) continue;
       wgmma_wait<1>();
-      add_terms(c[u - 1], of_unit_scale(scale_low, u - 1), of_unit_scale(scale_high, u - 1),
-                sum_low, sum_high);
+      add_terms(c[u - 1], unit_scale(scale_low, u - 1), unit_scale(scale_high, u - 1), sum_low,
+                sum_high);
     }
     wgmma_wait<0>();
     add_terms(c[3], scale_low.w, scale_high.w, sum_low, sum_high);
