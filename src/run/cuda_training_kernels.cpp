@@ -70,20 +70,21 @@ BenchKernel step_of(AdamProfile profile, const char* name, std::int64_t rows, st
   const auto optimiser =
       std::make_shared<const OptimiserCase>(profile, rows, cols, at::Device(at::kCUDA, 0));
   const auto gradient = at::randn({rows, cols}, on_cuda(at::kBFloat16)) * 1e-3;
+  const auto squares = at::empty({rows, moment_groups(cols)}, on_cuda(at::kFloat));
   const auto call = [=] {
     const GradientRows<std::uint16_t> all{device_data<const std::uint16_t>(gradient), {0, rows}};
-    check_cuda(
-        cuda::adam_step(profile, OptimiserCase::rule(), optimiser->weight(), all, current_stream()),
-        "adam_step");
+    check_cuda(cuda::adam_step(profile, OptimiserCase::rule(), optimiser->weight(), all,
+                               floats(squares), current_stream()),
+               "adam_step");
   };
   return row(fmt::format("adam_step {}, bf16", name), rows, cols,
-             optimiser->moved_bytes() + bytes_of({gradient}), call);
+             optimiser->moved_bytes() + bytes_of({gradient, squares}), call);
 }
 
 std::vector<BenchKernel> gradient_sums(std::int64_t rows, std::int64_t cols) {
   const auto gradient = at::randn({rows, cols}, on_cuda(at::kBFloat16)) * 1e-3;
   const auto columns = at::zeros({4, cols}, on_cuda(at::kFloat));
-  const auto parts = at::empty({cuda::kSquareParts}, on_cuda(at::kFloat));
+  const auto parts = at::empty({cuda::kSumParts}, on_cuda(at::kFloat));
   const auto* const values = device_data<const std::uint16_t>(gradient);
   const ColumnSquares squares{floats(columns[0]), floats(columns[1]), rows, cols};
   return {row("add_column_squares, bf16", rows, cols, bytes_of({gradient}),

@@ -117,6 +117,7 @@ std::vector<BenchKernel> optimiser_steps(std::int64_t rows, std::int64_t cols) {
   const auto optimiser =
       std::make_shared<const OptimiserCase>(AdamProfile::kDefault, rows, cols, at::kCPU);
   const auto gradient = at::randn({rows, cols});
+  const auto squares = at::empty({rows, moment_groups(cols)});
   std::vector<BenchKernel> kernels;
   for (const CpuIsa isa : isas()) {
     const auto call = [=] {
@@ -124,14 +125,14 @@ std::vector<BenchKernel> optimiser_steps(std::int64_t rows, std::int64_t cols) {
         adam_step(AdamProfile::kDefault, OptimiserCase::rule(), optimiser->weight(),
                   GradientRows{gradient.const_data_ptr<float>() + begin * cols,
                                RowRange{begin, end - begin}},
-                  isa);
+                  squares.mutable_data_ptr<float>() + begin * moment_groups(cols), isa);
       });
     };
     kernels.push_back({.name = "adam step default",
                        .shape = shape_text(rows, cols),
                        .isa = cpu_isa_name(isa),
                        .tokens = 0,
-                       .bytes = optimiser->moved_bytes() + bytes_of({gradient}),
+                       .bytes = optimiser->moved_bytes() + bytes_of({gradient, squares}),
                        .call = call});
   }
   return kernels;

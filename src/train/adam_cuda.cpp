@@ -47,9 +47,9 @@ Out* values_out(const at::Tensor& t) {
 }  // namespace
 
 void step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
-          const Gradient& gradient) {
+          const Gradient& gradient, float* squares) {
   with_values(gradient.values, [&](const auto* values) {
-    check(cuda::adam_step(profile, rule, weight, GradientRows{values, gradient.rows},
+    check(cuda::adam_step(profile, rule, weight, GradientRows{values, gradient.rows}, squares,
                           current_stream()),
           "optimiser step");
   });
@@ -97,7 +97,7 @@ void dequantize(const std::vector<Nvfp4View>& weights, std::vector<at::Tensor>& 
   });
 }
 
-std::int64_t square_parts() { return cuda::kSquareParts; }
+std::int64_t sum_parts() { return cuda::kSumParts; }
 
 void sum_of_squares(const at::Tensor& gradient, at::Tensor& parts) {
   with_values(gradient, [&](const auto* values) {
@@ -105,6 +105,12 @@ void sum_of_squares(const at::Tensor& gradient, at::Tensor& parts) {
                                current_stream()),
           "sum of squares");
   });
+}
+
+void sum(const at::Tensor& values, at::Tensor& parts) {
+  check(cuda::sum(values.const_data_ptr<float>(), values.numel(), parts.mutable_data_ptr<float>(),
+                  current_stream()),
+        "sum");
 }
 
 }  // namespace qf::adam::on_cuda

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "qwen3fp4/base/half.h"
@@ -33,14 +34,17 @@ void with_values(const at::Tensor& gradient, const Run& run) {
 }  // namespace
 
 void step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
-          const Gradient& gradient) {
-  if (gradient.values.is_cuda()) return on_cuda::step(profile, rule, weight, gradient);
+          const Gradient& gradient, const at::Tensor& squares) {
+  float* const sums = squares.defined() ? squares.mutable_data_ptr<float>() : nullptr;
+  if (gradient.values.is_cuda()) return on_cuda::step(profile, rule, weight, gradient, sums);
+  const std::int64_t groups = moment_groups(weight.cols);
   with_values(gradient.values, [&](const auto* values) {
     const std::int64_t rows_per_task = std::max<std::int64_t>(1, kElementsPerTask / weight.cols);
     parallel_chunks(gradient.rows.count, rows_per_task, [&](std::int64_t begin, std::int64_t end) {
       adam_step(profile, rule, weight,
                 GradientRows{values + begin * weight.cols,
-                             RowRange{gradient.rows.first + begin, end - begin}});
+                             RowRange{gradient.rows.first + begin, end - begin}},
+                sums == nullptr ? nullptr : sums + begin * groups);
     });
   });
 }
@@ -108,13 +112,17 @@ std::vector<at::Tensor> dequantize(const std::vector<Nvfp4View>& weights,
   return out;
 }
 
-std::int64_t square_parts(at::Device device) {
-  return device.is_cuda() ? on_cuda::square_parts() : 1;
-}
+std::int64_t sum_parts(at::Device device) { return device.is_cuda() ? on_cuda::sum_parts() : 1; }
 
 void sum_of_squares(const at::Tensor& gradient, at::Tensor& parts) {
   if (gradient.is_cuda()) return on_cuda::sum_of_squares(gradient, parts);
   parts.copy_(at::linalg_vector_norm(gradient, 2, {}, false, at::kFloat).square());
+}
+
+void sum(const at::Tensor& values, at::Tensor& parts) {
+  if (values.is_cuda()) return on_cuda::sum(values, parts);
+  const auto* const first = f32(values);
+  parts.fill_(std::accumulate(first, first + values.numel(), 0.0));
 }
 
 }  // namespace qf::adam

@@ -66,27 +66,33 @@ void GradientStep::rows(const ModelWeight& weight, std::int64_t first, const at:
                         bool last) {
   TrainedWeight* const trained = weight.trained();
   if (trained == nullptr) return;
-  measure(weight, gradient);
+  auto parts = next_parts(weight, gradient.device());
+  // The step reads the gradient anyway, and tells its squares where it can.
+  const std::int64_t told = options_.apply ? trained->squares_per_row() : 0;
+  if (told == 0) adam::sum_of_squares(gradient.contiguous(), parts);
   if (!options_.apply) return;
   AdamStep adam = options_.adam;
   if (weight.spec().kind == WeightKind::kNorm) adam.weight_decay = 0;
   const std::int64_t count = gradient.size(0);
   const std::int64_t most = options_.chunk_rows > 0 ? options_.chunk_rows : count;
+  const auto squares = at::empty({count, told}, gradient.options().dtype(at::kFloat));
   for (std::int64_t from = 0; from < count; from += most) {
-    trained->step_rows(first + from, gradient.narrow(0, from, std::min(most, count - from)), adam);
+    const std::int64_t chunk = std::min(most, count - from);
+    trained->step_rows(first + from, gradient.narrow(0, from, chunk), adam,
+                       told == 0 ? at::Tensor() : squares.narrow(0, from, chunk));
   }
+  if (told > 0) adam::sum(squares, parts);
   if (last) trained->finish_step(adam);
 }
 
-void GradientStep::measure(const ModelWeight& weight, const at::Tensor& gradient) {
+at::Tensor GradientStep::next_parts(const ModelWeight& weight, at::Device device) {
   const std::int64_t row = std::ssize(measured_) % kSquaresAtATime;
   if (row == 0) {
-    squares_.push_back(at::empty({kSquaresAtATime, adam::square_parts(gradient.device())},
-                                 gradient.options().dtype(at::kFloat)));
+    squares_.push_back(at::empty({kSquaresAtATime, adam::sum_parts(device)},
+                                 at::device(device).dtype(at::kFloat)));
   }
-  auto parts = squares_.back().select(0, row);
-  adam::sum_of_squares(gradient.contiguous(), parts);
   measured_.push_back(&weight);
+  return squares_.back().select(0, row);
 }
 
 double GradientStep::norm() const {

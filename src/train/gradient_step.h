@@ -38,7 +38,8 @@ class GradientStep {
 
  private:
   at::Tensor& sum_of(const ModelWeight& weight);
-  void measure(const ModelWeight& weight, const at::Tensor& gradient);
+  // Where the sum of squares of the next gradient goes, in parts.
+  at::Tensor next_parts(const ModelWeight& weight, at::Device device);
 
   Options options_;
   std::vector<std::pair<const ModelWeight*, at::Tensor>> sums_;

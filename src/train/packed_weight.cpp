@@ -120,7 +120,9 @@ class PackedTrainedWeight final : public TrainedWeight {
   [[nodiscard]] const WeightMatrix& weight() const override { return weight_; }
   [[nodiscard]] at::Tensor dequantize_rows(std::int64_t first, std::int64_t count,
                                            at::ScalarType dtype) const override;
-  void step_rows(std::int64_t first, const at::Tensor& gradient, const AdamStep& step) override;
+  void step_rows(std::int64_t first, const at::Tensor& gradient, const AdamStep& step,
+                 const at::Tensor& squares) override;
+  [[nodiscard]] std::int64_t squares_per_row() const override { return moment_groups(cols()); }
   void finish_step(const AdamStep& step) override;
   void visit_states(const StateVisitor& visit) override;
   [[nodiscard]] std::int64_t state_bytes() const override;
@@ -196,9 +198,10 @@ at::Tensor PackedTrainedWeight::dequantize_rows(std::int64_t first, std::int64_t
 }
 
 void PackedTrainedWeight::step_rows(std::int64_t first, const at::Tensor& gradient,
-                                    const AdamStep& step) {
+                                    const AdamStep& step, const at::Tensor& squares) {
   const std::int64_t count = gradient.size(0);
   check_gradient(gradient, {count, cols()}, weight_.device());
+  if (squares.defined()) check_gradient(squares, {count, squares_per_row()}, weight_.device());
   QF_CHECK(first == next_row_ && first <= rows() - count,
            "optimiser step: expected rows from {} on of {}, got {} from {}", next_row_, rows(),
            count, first);
@@ -206,7 +209,7 @@ void PackedTrainedWeight::step_rows(std::int64_t first, const at::Tensor& gradie
   if (count == 0) return;
   const AdamRule rule = adam_rule(step, tensor_);
   const adam::Gradient in{gradient.contiguous(), {first, count}};
-  adam::step(profile_, rule, view(), in);
+  adam::step(profile_, rule, view(), in, squares);
   if (profile_ == AdamProfile::kMin) adam::add_columns(rule, column_squares(), in);
 }
 

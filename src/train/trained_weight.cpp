@@ -42,7 +42,8 @@ class DenseTrainedWeight final : public TrainedWeight {
                                            at::ScalarType dtype) const override {
     return weight_.dense_values().narrow(0, first, count).to(dtype);
   }
-  void step_rows(std::int64_t first, const at::Tensor& gradient, const AdamStep& step) override {
+  void step_rows(std::int64_t first, const at::Tensor& gradient, const AdamStep& step,
+                 const at::Tensor&) override {
     const std::int64_t count = gradient.size(0);
     check_gradient(gradient, {count, weight_.in_features()}, weight_.device());
     auto values = master_.narrow(0, first, count);

@@ -118,16 +118,22 @@ TEST(CudaAdamStep, IsTheCpusBits) {
       // Sizes at which roundings, clamps and the outermost edges all happen.
       for (std::size_t i = 0; i < c.gradient.size(); i += 97) c.gradient[i] *= 1024;
       const DeviceCase whole(c), halves(c);
+      const std::int64_t groups = moment_groups(cols);
+      std::vector<float> squares(static_cast<std::size_t>(kRows * groups));
       for (std::uint32_t step = 1; step <= 3; ++step) {
         const AdamRule rule = adam_test_rule(step);
-        adam_step(profile, rule, c.view(), c.rows_of_gradient(0, kRows));
-        ASSERT_EQ(cuda::adam_step(profile, rule, whole.view(), whole.rows(0, kRows), nullptr),
-                  cudaSuccess);
+        adam_step(profile, rule, c.view(), c.rows_of_gradient(0, kRows), squares.data());
+        const DeviceArray<float> told(poison(kRows * groups)), told_of_cuts(poison(kRows * groups));
+        ASSERT_EQ(
+            cuda::adam_step(profile, rule, whole.view(), whole.rows(0, kRows), told.get(), nullptr),
+            cudaSuccess);
         for (const auto& [first, count] : {std::pair<int, int>{0, 1}, {1, 70}, {71, 79}}) {
           ASSERT_EQ(cuda::adam_step(profile, rule, halves.view(), halves.half_rows(first, count),
-                                    nullptr),
+                                    told_of_cuts.get() + first * groups, nullptr),
                     cudaSuccess);
         }
+        EXPECT_EQ(told.host(), squares);
+        EXPECT_EQ(told_of_cuts.host(), squares);
       }
       EXPECT_TRUE(same_states(whole.result(), c)) << static_cast<int>(profile) << ", " << cols;
       EXPECT_TRUE(same_states(halves.result(), c)) << static_cast<int>(profile) << ", " << cols;
@@ -183,7 +189,7 @@ TEST(CudaAdamStep, SumsSquares) {
     const DeviceArray<float> device(values);
     const DeviceArray<std::uint16_t> halves(bits);
     const auto expect = [&](const auto* pointer, const auto& value_at, const char* type) {
-      const DeviceArray<float> parts(poison(cuda::kSquareParts)), again(poison(cuda::kSquareParts));
+      const DeviceArray<float> parts(poison(cuda::kSumParts)), again(poison(cuda::kSumParts));
       ASSERT_EQ(cuda::sum_of_squares(pointer, count, parts.get(), nullptr), cudaSuccess);
       ASSERT_EQ(cuda::sum_of_squares(pointer, count, again.get(), nullptr), cudaSuccess);
       double expected = 0, got = 0;
@@ -202,11 +208,30 @@ TEST(CudaAdamStep, SumsSquares) {
             cudaErrorInvalidValue);
 }
 
+TEST(CudaAdamStep, SumsValues) {
+  for (const std::int64_t count : {1, 7, 4096, 194560, 5000000}) {
+    const auto values = random_floats(count);
+    const DeviceArray<float> device(values);
+    const DeviceArray<float> parts(poison(cuda::kSumParts)), again(poison(cuda::kSumParts));
+    ASSERT_EQ(cuda::sum(device.get(), count, parts.get(), nullptr), cudaSuccess);
+    ASSERT_EQ(cuda::sum(device.get(), count, again.get(), nullptr), cudaSuccess);
+    double expected = 0, magnitudes = 0, got = 0;
+    for (const float value : values) {
+      expected += value;
+      magnitudes += std::abs(value);
+    }
+    for (const float part : parts.host()) got += part;
+    EXPECT_NEAR(got, expected, magnitudes * 40 * 0x1p-24) << count;
+    EXPECT_EQ(parts.host(), again.host());
+  }
+  EXPECT_EQ(cuda::sum(nullptr, 4, nullptr, nullptr), cudaErrorInvalidValue);
+}
+
 TEST(CudaAdamStep, RefusesWhatItCannotDo) {
   const DeviceCase device(random_adam_case(random_source(), AdamProfile::kDefault, 4, 48));
   const AdamRule rule = adam_test_rule(1);
   const auto status = [&](AdamWeight w, const GradientRows<float>& rows) {
-    return cuda::adam_step(AdamProfile::kDefault, rule, w, rows, nullptr);
+    return cuda::adam_step(AdamProfile::kDefault, rule, w, rows, nullptr, nullptr);
   };
   EXPECT_EQ(status(device.view(), device.rows(0, 4)), cudaSuccess);
   EXPECT_EQ(status(device.view(), device.rows(1, 4)), cudaErrorInvalidValue);
@@ -237,13 +262,15 @@ TEST(CudaAdamStep, Speed) {
   for (const auto& named : profiles) {
     const AdamProfile profile = named.second;
     const DeviceCase device(random_adam_case(random_source(), profile, kSpeedRows, kSpeedCols));
+    const DeviceArray<float> squares(poison(kSpeedRows * moment_groups(kSpeedCols)));
     AdamRule rule = adam_test_rule(3);
-    const double bytes = count * (2 * states[static_cast<int>(profile)] + 1.0 / 16 + 2);
+    const double bytes =
+        count * (2 * states[static_cast<int>(profile)] + 1.0 / 16 + 2 + 4.0 / kMomentGroup);
     report(named.first, bytes, [&] {
       ++rule.step;
-      ASSERT_EQ(
-          cuda::adam_step(profile, rule, device.view(), device.half_rows(0, kSpeedRows), nullptr),
-          cudaSuccess);
+      ASSERT_EQ(cuda::adam_step(profile, rule, device.view(), device.half_rows(0, kSpeedRows),
+                                squares.get(), nullptr),
+                cudaSuccess);
     });
     if (profile != AdamProfile::kMin) continue;
     report("min: column sums", count * 2, [&] {

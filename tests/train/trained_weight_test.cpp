@@ -33,7 +33,7 @@ void run_step(TrainedWeight& weight, const at::Tensor& gradient, const AdamStep&
               std::int64_t chunk) {
   for (std::int64_t first = 0; first < gradient.size(0); first += chunk) {
     weight.step_rows(first, gradient.narrow(0, first, std::min(chunk, gradient.size(0) - first)),
-                     step);
+                     step, {});
   }
   weight.finish_step(step);
 }
@@ -271,10 +271,11 @@ TEST(TrainedWeight, RefusesWhatItCannotTrain) {
   EXPECT_EQ(train_profile("min"), TrainProfile::kMin);
 
   const auto trained = make_trained_weight(weight, {});
-  expect_error([&] { trained->step_rows(0, at::zeros({64, 32}), {}); }, "[64, 32]");
-  expect_error([&] { trained->step_rows(0, at::zeros({64, 64}).to(at::kHalf), {}); }, "bf16");
-  expect_error([&] { trained->step_rows(8, at::zeros({8, 64}), {}); }, "rows from 0");
-  trained->step_rows(0, at::zeros({8, 64}), {});
+  expect_error([&] { trained->step_rows(0, at::zeros({64, 32}), {}, {}); }, "[64, 32]");
+  expect_error([&] { trained->step_rows(0, at::zeros({64, 64}).to(at::kHalf), {}, {}); }, "bf16");
+  expect_error([&] { trained->step_rows(8, at::zeros({8, 64}), {}, {}); }, "rows from 0");
+  expect_error([&] { trained->step_rows(0, at::zeros({8, 64}), {}, at::zeros({8, 2})); }, "[8, 1]");
+  trained->step_rows(0, at::zeros({8, 64}), {}, {});
   expect_error([&] { trained->finish_step({}); }, "64 rows");
 }
 

@@ -29,7 +29,8 @@ class RecordedWeight final : public TrainedWeight {
                                            at::ScalarType dtype) const override {
     return on_host_.dequantize_rows(first, count).to(weight_.device(), dtype);
   }
-  void step_rows(std::int64_t first, const at::Tensor& rows, const AdamStep& adam) override {
+  void step_rows(std::int64_t first, const at::Tensor& rows, const AdamStep& adam,
+                 const at::Tensor& /*squares*/) override {
     gradient.narrow(0, first, rows.size(0)).copy_(rows);
     step = adam;
     ++calls;

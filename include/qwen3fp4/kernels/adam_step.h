@@ -365,13 +365,19 @@ QF_HD constexpr float kept_second_scale(const AdamRule& rule, float base) {
   const float kept = rounded_product(rule.beta2, rounded_product(base, base));
   return kBits == 4 ? rounded_sum(kept, kLeastSecondMoment) : kept;
 }
-// What a number in units of the last power below it is compared with: in (1, ratio).
+// What a number in units of the last power below it is compared with: in (1, ratio). In four bits
+// not evenly: keeping the mean of sqrt(v) would make steps, which are by 1 / sqrt(v), 5 to 7 % too
+// long in the long run. With 1.5 - (1.5 - t)(1 + (t - 1) / 4) for an even t they are Adam's to 2 %.
 inline constexpr int kSecondDrawBits = 17;
 using SecondShare = ShareBits<22, kSecondDrawBits>;
+QF_HD constexpr float curved_threshold(float even) {
+  const float slope = exact_product_plus(even, 0.25F, 0.375F);
+  return rounded_sum(rounded_product(even, slope), 0.375F);
+}
 template <int kBits>
 QF_HD constexpr float second_threshold(std::uint32_t word) {
   const float in_half = one_and_share<22, kSecondDrawBits>(word);
-  if (kBits == 4) return in_half;
+  if (kBits == 4) return curved_threshold(in_half);
   return rounded_sum(rounded_product(rounded_sum(in_half, -1.0F), 2.0F * Geometric<kBits>::kGap),
                      1.0F);
 }
@@ -382,8 +388,8 @@ QF_HD constexpr std::int32_t draw_above(std::int32_t code, float inverse, float 
   const auto up = static_cast<std::int32_t>(rounded_product(x, inverse) > threshold);
   return code + (up & static_cast<std::int32_t>(code < kLastGeometric<kBits>));
 }
-// The code of base * `ratios`, rounded so that the mean of sqrt(v) is kept; below the first code:
-// that one.
+// The code of base * `ratios`, one of the two beside it by second_threshold(); below the first
+// code: that one.
 template <int kBits>
 QF_HD constexpr std::int32_t draw_geometric(float ratios, float threshold) {
   const float x = larger(ratios, 1.0F);
@@ -417,12 +423,16 @@ QF_HD constexpr float added_square(float sum, float gradient) {
   return rounded_sum(sum, rounded_product(gradient, gradient));
 }
 // Leaves partial sums in `lanes`.
-QF_HD constexpr float sum_of_lanes(float (&lanes)[kSumLanes]) {
-  for (int step = kSumLanes / 2; step > 0; step /= 2) {
+template <int kLanes>
+QF_HD constexpr float sum_of_lanes(float (&lanes)[kLanes]) {
+  for (int step = kLanes / 2; step > 0; step /= 2) {
     for (int i = 0; i < step; ++i) lanes[i] = rounded_sum(lanes[i], lanes[i + step]);
   }
   return lanes[0];
 }
+// The squares of a group's gradients are added the same way: over half as many lanes, of eight
+// elements each.
+inline constexpr int kGroupSumLanes = kSumLanes / 2;
 QF_HD constexpr float next_mean(const AdamRule& rule, float mean, float sum, std::int64_t count) {
   return rounded_sum(rounded_product(rule.beta2, mean),
                      rounded_product(rule.rest2, sum / static_cast<float>(count)));

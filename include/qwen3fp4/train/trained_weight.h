@@ -49,8 +49,12 @@ class TrainedWeight {
   [[nodiscard]] virtual at::Tensor dequantize_rows(std::int64_t first, std::int64_t count,
                                                    at::ScalarType dtype) const = 0;
   // gradient [count, in], f32 or bf16, on the weight's device, of those rows. Every row once a
-  // step, from the first to the last; cuts into rows never change a bit.
-  virtual void step_rows(std::int64_t first, const at::Tensor& gradient, const AdamStep& step) = 0;
+  // step, from the first to the last; cuts into rows never change a bit. `squares`, f32 [count,
+  // squares_per_row()] or undefined, gets sums of the squares of parts of the gradient's rows.
+  virtual void step_rows(std::int64_t first, const at::Tensor& gradient, const AdamStep& step,
+                         const at::Tensor& squares) = 0;
+  // 0: a step tells none.
+  [[nodiscard]] virtual std::int64_t squares_per_row() const { return 0; }
   // Called once after the last row of a step (factored states).
   virtual void finish_step(const AdamStep& step) = 0;
   // Every tensor that steps change, for checkpoints: "codes", "m", "v_scales", ...

@@ -268,8 +268,20 @@ QF_INLINE void step_group(const AdamRule& rule, const AdamWeight& w, const Place
   }
 }
 
+QF_INLINE float sum_of_squares(const Floats& gradient, int count) {
+  constexpr int kEach = kGroup / kGroupSumLanes;
+  float lanes[kGroupSumLanes] = {};
+  for (int j = 0; j < kEach; ++j) {
+    for (int lane = 0; lane < count / kEach; ++lane) {
+      lanes[lane] = added_square(lanes[lane], gradient[lane * kEach + j]);
+    }
+  }
+  return sum_of_lanes(lanes);
+}
+
 template <AdamProfile kProfile, class T>
-QF_INLINE void step_rows(const AdamRule& rule, const AdamWeight& w, const GradientRows<T>& in) {
+QF_INLINE void step_rows(const AdamRule& rule, const AdamWeight& w, const GradientRows<T>& in,
+                         float* group_squares) {
   const std::int64_t groups = moment_groups(w.cols);
   for (std::int64_t i = 0; i < in.rows.count; ++i) {
     const std::int64_t row = in.rows.first + i;
@@ -282,6 +294,8 @@ QF_INLINE void step_rows(const AdamRule& rule, const AdamWeight& w, const Gradie
       Floats gradient;
       for (int j = 0; j < at.count; ++j) gradient[j] = to_float(values[j]);
       step_group<kProfile>(rule, w, at, gradient);
+      if (group_squares != nullptr)
+        group_squares[i * groups + group] = sum_of_squares(gradient, at.count);
       if constexpr (kProfile == AdamProfile::kMin) {
         for (int j = 0; j < at.count; ++j) {
           float& sum = squares[sum_lane(group, j)];
@@ -297,53 +311,53 @@ QF_INLINE void step_rows(const AdamRule& rule, const AdamWeight& w, const Gradie
 
 template <class T>
 QF_INLINE void step_profile(AdamProfile profile, const AdamRule& rule, const AdamWeight& w,
-                            const GradientRows<T>& in) {
+                            const GradientRows<T>& in, float* squares) {
   switch (profile) {
     case AdamProfile::kFp32:
-      return step_rows<AdamProfile::kFp32>(rule, w, in);
+      return step_rows<AdamProfile::kFp32>(rule, w, in, squares);
     case AdamProfile::kExact:
-      return step_rows<AdamProfile::kExact>(rule, w, in);
+      return step_rows<AdamProfile::kExact>(rule, w, in, squares);
     case AdamProfile::kDefault:
-      return step_rows<AdamProfile::kDefault>(rule, w, in);
+      return step_rows<AdamProfile::kDefault>(rule, w, in, squares);
     case AdamProfile::kMin:
-      return step_rows<AdamProfile::kMin>(rule, w, in);
+      return step_rows<AdamProfile::kMin>(rule, w, in, squares);
   }
 }
 
 #if QF_X86
 template <class T>
 QF_TARGET_AVX2 void step_avx2(AdamProfile profile, const AdamRule& rule, const AdamWeight& w,
-                              const GradientRows<T>& in) {
-  step_profile(profile, rule, w, in);
+                              const GradientRows<T>& in, float* squares) {
+  step_profile(profile, rule, w, in, squares);
 }
 template <class T>
 QF_TARGET_AVX512 void step_avx512(AdamProfile profile, const AdamRule& rule, const AdamWeight& w,
-                                  const GradientRows<T>& in) {
-  step_profile(profile, rule, w, in);
+                                  const GradientRows<T>& in, float* squares) {
+  step_profile(profile, rule, w, in, squares);
 }
 #endif
 
 template <class T>
 void step(AdamProfile profile, const AdamRule& rule, const AdamWeight& w, const GradientRows<T>& in,
-          CpuIsa isa) {
+          float* squares, CpuIsa isa) {
 #if QF_X86
-  if (isa == CpuIsa::kAvx512) return step_avx512(profile, rule, w, in);
-  if (isa == CpuIsa::kAvx2) return step_avx2(profile, rule, w, in);
+  if (isa == CpuIsa::kAvx512) return step_avx512(profile, rule, w, in, squares);
+  if (isa == CpuIsa::kAvx2) return step_avx2(profile, rule, w, in, squares);
 #endif
   static_cast<void>(isa);
-  step_profile(profile, rule, w, in);
+  step_profile(profile, rule, w, in, squares);
 }
 
 }  // namespace
 
 void adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
-               const GradientRows<float>& gradient, CpuIsa isa) {
-  step(profile, rule, weight, gradient, isa);
+               const GradientRows<float>& gradient, float* squares, CpuIsa isa) {
+  step(profile, rule, weight, gradient, squares, isa);
 }
 
 void adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
-               const GradientRows<std::uint16_t>& gradient, CpuIsa isa) {
-  step(profile, rule, weight, gradient, isa);
+               const GradientRows<std::uint16_t>& gradient, float* squares, CpuIsa isa) {
+  step(profile, rule, weight, gradient, squares, isa);
 }
 
 }  // namespace qf

@@ -21,6 +21,7 @@ constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 constexpr int kEach = 8;
 constexpr int kGroupLanes = static_cast<int>(kMomentGroup) / kEach;
 constexpr int kGroupsOfWarp = 32 / kGroupLanes;
+static_assert(kGroupLanes == kGroupSumLanes, "lanes add up as the CPU's");
 
 using Eight = float[kEach];
 using EightCodes = std::int32_t[kEach];
@@ -111,6 +112,18 @@ __device__ float sum_over_lanes(float value) {
     value = rounded_sum(value, __shfl_xor_sync(kAllLanes, value, offset));
   }
   return value;
+}
+
+// Of the half warp's group, to where its first lane says. Every group's first lane is active, or no
+// lane is.
+__device__ void store_squares(const Eight& gradient, bool active, float* to) {
+  float sum = 0;
+  for (int i = 0; i < kEach; ++i) sum = added_square(sum, gradient[i]);
+  sum = active ? sum : 0.0F;
+  for (int offset = kGroupLanes / 2; offset > 0; offset /= 2) {
+    sum = rounded_sum(sum, __shfl_xor_sync(kAllLanes, sum, offset));
+  }
+  if (active && threadIdx.x % kGroupLanes == 0) *to = sum;
 }
 
 // What a lane's elements have in memory, as it is there.
@@ -364,7 +377,7 @@ __device__ void step_group(const AdamLookup& lookup, const AdamRule& rule,
 // way.
 template <AdamProfile kProfile, class T>
 __global__ void __launch_bounds__(kStepThreads, kStepBlocks)
-    group_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, unsigned groups) {
+    group_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, unsigned groups, float* squares) {
   __shared__ AdamTables tables;
   fill<kLevelsOf<kProfile>>(tables, rule, w.global_scale);
   const AdamLookup lookup(tables);
@@ -396,6 +409,7 @@ __global__ void __launch_bounds__(kStepThreads, kStepBlocks)
   auto stored = load_stored<kProfile>(w, at, in.values, eight);
   while (task - half < tasks) {
     const bool active = is_active();
+    const unsigned of_rows = task;
     task += stride;
     row += rows_of_stride;
     group += groups_of_stride;
@@ -408,6 +422,7 @@ __global__ void __launch_bounds__(kStepThreads, kStepBlocks)
     const auto of_next = load_stored<kProfile>(w, next, in.values, eight);
     Eight gradient;
     unpack(stored.gradient, gradient);
+    if (squares != nullptr) store_squares(gradient, active, squares + of_rows);
     step_group(lookup, rule, factors, w, at, stored, gradient, active);
     at = next;
     stored = of_next;
@@ -416,7 +431,7 @@ __global__ void __launch_bounds__(kStepThreads, kStepBlocks)
 
 template <class T>
 __global__ void __launch_bounds__(kStepThreads, kStepBlocks)
-    row_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, unsigned groups) {
+    row_kernel(AdamRule rule, AdamWeight w, GradientRows<T> in, unsigned groups, float* squares) {
   __shared__ AdamTables tables;
   fill<kLevelsOf<AdamProfile::kMin>>(tables, rule, w.global_scale);
   const AdamLookup lookup(tables);
@@ -425,7 +440,7 @@ __global__ void __launch_bounds__(kStepThreads, kStepBlocks)
   for (std::int64_t i = std::int64_t{blockIdx.x} * kStepWarps + threadIdx.x / 32; i < in.rows.count;
        i += std::int64_t{gridDim.x} * kStepWarps) {
     const std::int64_t row = in.rows.first + i;
-    float squares = 0;
+    float of_row = 0;
     for (unsigned first = 0; first < groups; first += kGroupsOfWarp) {
       const unsigned group = first + (in_upper_half() ? 1 : 0);
       const unsigned eight_of_row = group * kGroupLanes + threadIdx.x % kGroupLanes;
@@ -438,12 +453,13 @@ __global__ void __launch_bounds__(kStepThreads, kStepBlocks)
                                                          static_cast<unsigned>(i) * eights + eight);
       Eight gradient;
       unpack(stored.gradient, gradient);
+      if (squares != nullptr) store_squares(gradient, active, squares + i * groups + group);
       step_group(lookup, rule, factors, w, at, stored, gradient, active);
       for (int j = 0; active && j < kEach; ++j) {
-        squares = added_square(squares, rounded_product(rule.gradient_scale, gradient[j]));
+        of_row = added_square(of_row, rounded_product(rule.gradient_scale, gradient[j]));
       }
     }
-    const float sum = sum_over_lanes(squares);
+    const float sum = sum_over_lanes(of_row);
     if (threadIdx.x % 32 == 0) w.v_rows[row] = next_mean(rule, w.v_rows[row], sum, w.cols);
   }
 }
@@ -524,28 +540,43 @@ __global__ void dense_kernel(AdamRule rule, AdamDense w, const T* gradient) {
   dense_step(rule, dense_factors(rule), to_float(gradient[i]), w.values[i], w.m[i], w.v[i]);
 }
 
-// ---- Sums of squares: a block a part ----
+// ---- Sums, of squares or of what is there: a block a part ----
 
-__device__ float squares_of(const float4& v) {
-  return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, v.x * v.x)));
-}
-__device__ float squares_of(const uint4& words, const float* /*type*/) {
-  return squares_of(make_float4(__uint_as_float(words.x), __uint_as_float(words.y),
-                                __uint_as_float(words.z), __uint_as_float(words.w)));
-}
-__device__ float squares_of(const uint4& words, const std::uint16_t* /*type*/) {
-  const auto low = [](unsigned word) { return __uint_as_float(word << 16); };
-  const auto high = [](unsigned word) { return __uint_as_float(word & 0xFFFF0000U); };
-  return squares_of(make_float4(low(words.x), high(words.x), low(words.y), high(words.y))) +
-         squares_of(make_float4(low(words.z), high(words.z), low(words.w), high(words.w)));
+__device__ float4 floats_of(const uint4& words) {
+  return make_float4(__uint_as_float(words.x), __uint_as_float(words.y), __uint_as_float(words.z),
+                     __uint_as_float(words.w));
 }
 
-template <class T>
+// What 16 bytes of values, and single ones, add to a sum.
+struct Squares {
+  __device__ static float of(const float4& v) {
+    return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, v.x * v.x)));
+  }
+  __device__ static float of(const uint4& words, const float* /*type*/) {
+    return of(floats_of(words));
+  }
+  __device__ static float of(const uint4& words, const std::uint16_t* /*type*/) {
+    const auto low = [](unsigned word) { return __uint_as_float(word << 16); };
+    const auto high = [](unsigned word) { return __uint_as_float(word & 0xFFFF0000U); };
+    return of(make_float4(low(words.x), high(words.x), low(words.y), high(words.y))) +
+           of(make_float4(low(words.z), high(words.z), low(words.w), high(words.w)));
+  }
+  __device__ static float of(float value) { return value * value; }
+};
+struct Values {
+  __device__ static float of(const uint4& words, const float* /*type*/) {
+    const float4 v = floats_of(words);
+    return (v.x + v.y) + (v.z + v.w);
+  }
+  __device__ static float of(float value) { return value; }
+};
+
+template <class Term, class T>
 __global__ void __launch_bounds__(kThreads)
-    squares_kernel(const T* values, std::int64_t count, float* parts) {
+    parts_kernel(const T* values, std::int64_t count, float* parts) {
   constexpr int kEach = 16 / static_cast<int>(sizeof(T));
   constexpr int kAtATime = 4;
-  constexpr std::int64_t kStride = std::int64_t{kSquareParts} * kThreads;
+  constexpr std::int64_t kStride = std::int64_t{kSumParts} * kThreads;
   const std::int64_t vectors = count / kEach;
   const auto* const all = reinterpret_cast<const uint4*>(values);
   const std::int64_t thread = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -556,11 +587,11 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int k = 0; k < kAtATime; ++k) words[k] = all[i + k * kStride];
 #pragma unroll
-    for (int k = 0; k < kAtATime; ++k) sums[k] += squares_of(words[k], values);
+    for (int k = 0; k < kAtATime; ++k) sums[k] += Term::of(words[k], values);
   }
-  for (; i < vectors; i += kStride) sums[0] += squares_of(all[i], values);
+  for (; i < vectors; i += kStride) sums[0] += Term::of(all[i], values);
   const std::int64_t rest = vectors * kEach + thread;
-  if (rest < count) sums[1] = fmaf(to_float(values[rest]), to_float(values[rest]), sums[1]);
+  if (rest < count) sums[1] += Term::of(to_float(values[rest]));
 
   __shared__ float of_warp[kWarps];
   const float sum = sum_over_lanes(sums[0] + sums[1] + (sums[2] + sums[3]));
@@ -632,13 +663,14 @@ cudaError_t resident_blocks(unsigned& blocks) {
 
 template <auto kKernel, class T>
 cudaError_t launch_step(const AdamRule& rule, const AdamWeight& weight,
-                        const GradientRows<T>& gradient, std::int64_t needed, cudaStream_t stream) {
+                        const GradientRows<T>& gradient, std::int64_t needed, float* squares,
+                        cudaStream_t stream) {
   unsigned resident = 0;
   const cudaError_t status = resident_blocks<kKernel>(resident);
   if (status != cudaSuccess) return status;
   const auto grid = static_cast<unsigned>(std::min<std::int64_t>(needed, resident));
-  kKernel<<<grid, kStepThreads, 0, stream>>>(rule, weight, gradient,
-                                             static_cast<unsigned>(moment_groups(weight.cols)));
+  kKernel<<<grid, kStepThreads, 0, stream>>>(
+      rule, weight, gradient, static_cast<unsigned>(moment_groups(weight.cols)), squares);
   return cudaGetLastError();
 }
 
@@ -649,7 +681,7 @@ constexpr std::int64_t kMostEights = UINT_MAX / 2;
 
 template <class T>
 cudaError_t adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
-                      const GradientRows<T>& gradient, cudaStream_t stream) {
+                      const GradientRows<T>& gradient, float* squares, cudaStream_t stream) {
   const bool shaped =
       weight.cols > 0 && weight.cols % kNvfp4Block == 0 && weight.cols < INT_MAX / 2;
   if (!shaped || !has_rows(gradient, weight.rows) || !has_states(profile, weight) ||
@@ -664,15 +696,15 @@ cudaError_t adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeigh
   switch (profile) {
     case AdamProfile::kFp32:
       return launch_step<group_kernel<AdamProfile::kFp32, T>>(rule, weight, gradient, needed,
-                                                              stream);
+                                                              squares, stream);
     case AdamProfile::kExact:
       return launch_step<group_kernel<AdamProfile::kExact, T>>(rule, weight, gradient, needed,
-                                                               stream);
+                                                               squares, stream);
     case AdamProfile::kDefault:
       return launch_step<group_kernel<AdamProfile::kDefault, T>>(rule, weight, gradient, needed,
-                                                                 stream);
+                                                                 squares, stream);
     case AdamProfile::kMin:
-      return launch_step<row_kernel<T>>(rule, weight, gradient, needed, stream);
+      return launch_step<row_kernel<T>>(rule, weight, gradient, needed, squares, stream);
   }
   return cudaErrorInvalidValue;
 }
@@ -705,16 +737,24 @@ cudaError_t adam_dense_step(const AdamRule& rule, const AdamDense& weight, const
   return cudaGetLastError();
 }
 
+template <class Term, class T>
+cudaError_t sum_parts(const T* values, std::int64_t count, float* parts, cudaStream_t stream) {
+  if (count <= 0 || !usable(values) || parts == nullptr) return cudaErrorInvalidValue;
+  parts_kernel<Term><<<kSumParts, kThreads, 0, stream>>>(values, count, parts);
+  return cudaGetLastError();
+}
+
 template <class T>
 cudaError_t sum_of_squares(const T* values, std::int64_t count, float* parts, cudaStream_t stream) {
-  if (count <= 0 || !usable(values) || parts == nullptr) return cudaErrorInvalidValue;
-  squares_kernel<<<kSquareParts, kThreads, 0, stream>>>(values, count, parts);
-  return cudaGetLastError();
+  return sum_parts<Squares>(values, count, parts, stream);
+}
+cudaError_t sum(const float* values, std::int64_t count, float* parts, cudaStream_t stream) {
+  return sum_parts<Values>(values, count, parts, stream);
 }
 
 #define QF_GRADIENT_TYPE(T)                                                                        \
   template cudaError_t adam_step(AdamProfile, const AdamRule&, const AdamWeight&,                  \
-                                 const GradientRows<T>&, cudaStream_t);                            \
+                                 const GradientRows<T>&, float*, cudaStream_t);                    \
   template cudaError_t add_column_squares(const AdamRule&, const ColumnSquares&,                   \
                                           const GradientRows<T>&, cudaStream_t);                   \
   template cudaError_t adam_dense_step(const AdamRule&, const AdamDense&, const T*, cudaStream_t); \

@@ -129,7 +129,8 @@ class AdamLookup {
 
   // draw_geometric<4>(), as the entry of the code.
   __device__ unsigned geometric_entry(float ratios, std::uint32_t word) const {
-    const float threshold = float_from_bits((word & SecondShare::kDrawn) | bits_.second);
+    const float threshold =
+        curved_threshold(float_from_bits((word & SecondShare::kDrawn) | bits_.second));
     const float x = fmaxf(ratios, 1.0F);
     const float2 bucket =
         pair<offsetof(AdamTables, ratio)>((float_bits(x) >> (22 - kEntryShift) & 0xF8U) | start_);

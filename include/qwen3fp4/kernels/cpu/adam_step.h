@@ -42,11 +42,14 @@ template <class T>
 GradientRows(const T*, RowRange) -> GradientRows<T>;
 
 // f32 gradients, and bf16 ones as their bits. Gradients that are not finite give states without
-// meaning, but defined ones.
+// meaning, but defined ones. `squares`, unless nullptr, gets the sum of the squares of each group's
+// gradients, as they are: [rows.count, moment_groups(cols)].
 void adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
-               const GradientRows<float>& gradient, CpuIsa isa = best_cpu_isa());
+               const GradientRows<float>& gradient, float* squares = nullptr,
+               CpuIsa isa = best_cpu_isa());
 void adam_step(AdamProfile profile, const AdamRule& rule, const AdamWeight& weight,
-               const GradientRows<std::uint16_t>& gradient, CpuIsa isa = best_cpu_isa());
+               const GradientRows<std::uint16_t>& gradient, float* squares = nullptr,
+               CpuIsa isa = best_cpu_isa());
 
 // Where the weights start inside the cells of their codes, which stay as they are; kMin has no such
 // place. Not for groups of threads that share a row.

@@ -14,7 +14,7 @@ namespace qf::cuda {
 template <class T>
 [[nodiscard]] cudaError_t adam_step(AdamProfile profile, const AdamRule& rule,
                                     const AdamWeight& weight, const GradientRows<T>& gradient,
-                                    cudaStream_t stream);
+                                    float* squares, cudaStream_t stream);
 
 // All columns.
 template <class T>
@@ -31,11 +31,14 @@ template <class T>
 [[nodiscard]] cudaError_t adam_dense_step(const AdamRule& rule, const AdamDense& weight,
                                           const T* gradient, cudaStream_t stream);
 
-// The sum of the squares of `count` values in parts, always the same for the same count: their sum
-// is the caller's. `values` aligned to 16 bytes.
-inline constexpr int kSquareParts = 512;
+// The sum of the squares of `count` values in parts, always the same for the same count: to add
+// them up is the caller's. `values` aligned to 16 bytes.
+inline constexpr int kSumParts = 512;
 template <class T>
 [[nodiscard]] cudaError_t sum_of_squares(const T* values, std::int64_t count, float* parts,
                                          cudaStream_t stream);
+// The same of the values themselves.
+[[nodiscard]] cudaError_t sum(const float* values, std::int64_t count, float* parts,
+                              cudaStream_t stream);
 
 }  // namespace qf::cuda
