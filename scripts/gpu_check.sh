@@ -85,7 +85,7 @@ for model in "${models[@]}"; do
     echo "different, or the same for every seed" && failed=1
   fi
   echo "== $model: KL(reference || cuda)"
-  for options in '--dtype fp32' '--dtype fp16' '--dtype bf16' '--kv-cache bf16'; do
+  for options in '--dtype fp32' '--dtype fp16' '--dtype bf16' '--kv-cache bf16' '--kv-cache fp8'; do
     # shellcheck disable=SC2086
     "$program" perplexity --model "$model" --backend cuda $options --file doc/cli.md \
       --max-tokens 1024 --kl-against "$model" --kl-backend reference --json || failed=1
@@ -95,4 +95,7 @@ echo "== kernels"
 "$program" bench --kernels --backend cuda || failed=1
 echo "== bench"
 "$program" bench --backend cuda --synthetic qwen3-4b --pp 512,2048 --tg 128 --depth 0,4096 || failed=1
+for type in fp16 fp8; do
+  "$program" bench --backend cuda --synthetic qwen3-4b --tg 128 --depth 32640 --kv-cache "$type" || failed=1
+done
 exit $failed

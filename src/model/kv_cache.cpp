@@ -19,12 +19,12 @@ std::int64_t row_bytes(std::int64_t width, at::ScalarType type) {
 
 }  // namespace
 
-void check_kv_cache(KvCacheType type, at::Device device) {
-  if (type != KvCacheType::kFp8 || device.is_cpu()) return;
+void check_kv_cache(KvCacheType type, std::int64_t head_dim, at::Device device) {
+  if (type != KvCacheType::kFp8 || device.is_cpu() || head_dim % 8 == 0) return;
   fail(ExitCode::kUsage,
-       "--kv-cache fp8: expected auto, fp32, fp16 or bf16 with --backend cuda: the kernels that "
-       "read "
-       "fp8 have not run on a GPU yet");
+       "--kv-cache fp8: expected a head_dim that is a multiple of 8 on a GPU, found {}; auto, fp32, "
+       "fp16 and bf16 take any",
+       head_dim);
 }
 
 at::ScalarType kv_stored_type(KvCacheType type, at::ScalarType read) {
@@ -77,13 +77,9 @@ KvCache::KvCache(const ModelConfig& config, std::int64_t context, const at::Tens
   QF_CHECK(context > 0 && checked_bytes(shape, 2 * sizeof(float)) > 0,
            "a cache of {} tokens: expected a positive size that fits into memory (--context)",
            context);
-  check_kv_cache(type, read.device());
+  check_kv_cache(type, config.head_dim, read.device());
   const at::ScalarType stored = kv_stored_type(type, read_type_);
   const bool fp8 = stored == at::kFloat8_e4m3fn;
-  QF_CHECK(!fp8 || read.device().is_cpu() || config.head_dim % 8 == 0,
-           "keys and values in fp8 on a GPU: expected a head_dim that is a multiple of 8, got {} "
-           "(--kv-cache)",
-           config.head_dim);
   for (Part* part : {&keys_, &values_}) {
     part->stored = at::empty(shape, read.dtype(stored));
     if (fp8) {

@@ -92,7 +92,7 @@ std::int64_t weight_bytes(const ModelConfig& config, WeightFormat format) {
 
 MemoryPlan plan_inference(const ModelConfig& config, std::int64_t weights, const Backend& backend,
                           const InferenceRun& run) {
-  check_kv_cache(run.kv_cache, backend.device());
+  check_kv_cache(run.kv_cache, config.head_dim, backend.device());
   const bool cuda = backend.device().is_cuda();
   const at::ScalarType read = c10::typeMetaToScalarType(backend.cache_options().dtype());
   const auto type = static_cast<std::int64_t>(c10::elementSize(read));

@@ -163,11 +163,12 @@ TEST(KvCache, AnAbsurdSizeIsRefused) {
   EXPECT_THROW(KvCache(config, std::int64_t{1} << 62), Error);
 }
 
-TEST(KvCache, Fp8IsNotTakenOnAGpu) {
+TEST(KvCache, Fp8OnAGpuIsOfWholeVectors) {
   const at::Device gpu(at::kCUDA, 0);
-  EXPECT_NO_THROW(check_kv_cache(KvCacheType::kFp8, at::kCPU));
-  EXPECT_NO_THROW(check_kv_cache(KvCacheType::kBF16, gpu));
-  EXPECT_THROW(check_kv_cache(KvCacheType::kFp8, gpu), Error);
+  EXPECT_NO_THROW(check_kv_cache(KvCacheType::kFp8, 128, gpu));
+  EXPECT_NO_THROW(check_kv_cache(KvCacheType::kFp8, 12, at::kCPU));
+  EXPECT_NO_THROW(check_kv_cache(KvCacheType::kBF16, 12, gpu));
+  EXPECT_THROW(check_kv_cache(KvCacheType::kFp8, 12, gpu), Error);
 }
 
 }  // namespace

@@ -15,9 +15,9 @@ namespace qf {
 // each token and head one f32 scale of the key and one of the value (kernels/kv_row.h).
 enum class KvCacheType : std::uint8_t { kAuto, kF32, kF16, kBF16, kFp8 };
 
-// Throws (exit code 2) for what this device does not take: fp8 on a GPU, whose kernels have only
-// been compiled so far.
-void check_kv_cache(KvCacheType type, at::Device device);
+// Throws (exit code 2) for what this device does not take: fp8 of heads that are not whole vectors
+// of its kernels.
+void check_kv_cache(KvCacheType type, std::int64_t head_dim, at::Device device);
 // The type of the stored tensors where attention reads `read`.
 [[nodiscard]] at::ScalarType kv_stored_type(KvCacheType type, at::ScalarType read);
 // "fp32", "fp16", "bf16", "fp8", as --kv-cache spells it.
