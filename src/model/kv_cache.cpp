@@ -21,10 +21,11 @@ std::int64_t row_bytes(std::int64_t width, at::ScalarType type) {
 
 void check_kv_cache(KvCacheType type, std::int64_t head_dim, at::Device device) {
   if (type != KvCacheType::kFp8 || device.is_cpu() || head_dim % 8 == 0) return;
-  fail(ExitCode::kUsage,
-       "--kv-cache fp8: expected a head_dim that is a multiple of 8 on a GPU, found {}; auto, fp32, "
-       "fp16 and bf16 take any",
-       head_dim);
+  fail(
+      ExitCode::kUsage,
+      "--kv-cache fp8: expected a head_dim that is a multiple of 8 on a GPU, found {}; auto, fp32, "
+      "fp16 and bf16 take any",
+      head_dim);
 }
 
 at::ScalarType kv_stored_type(KvCacheType type, at::ScalarType read) {
