@@ -102,6 +102,9 @@ void BenchCommand::run_model(const Qwen3Model& measured, const std::string& name
 void BenchCommand::run_kernels() const {
   KernelBenchOptions options;
   std::tie(options.out_features, options.in_features) = parse_pair(shape);
+  if (options.out_features < 1 || options.in_features < 1) {
+    fail(ExitCode::kUsage, "--shape: expected OUTxIN, two numbers above 0, found '{}'", shape);
+  }
   options.repetitions = bench.repetitions;
   apply_settings(model);
   KernelBenchReport report;

@@ -245,7 +245,8 @@ std::optional<SavedSession> GenerateCommand::open_session(const OpenedModel& ope
   if (!std::filesystem::exists(session)) return std::nullopt;
   const auto type = kv_stored_type(
       generator.kv_cache, c10::typeMetaToScalarType(opened.backend->cache_options().dtype()));
-  return SavedSession(session, {opened.config(), fingerprint_, type});
+  return SavedSession(session,
+                      {opened.config(), fingerprint_, type, opened.backend->linear_mode()});
 }
 
 void GenerateCommand::restore(Generator& run, const SavedSession& saved) {

@@ -44,14 +44,14 @@ void bind(CLI::App& command, ModelOptions& options) {
       .add_option(
           "--dtype", options.dtype,
           "Precision of activations: fp32, fp16, bf16 (16-bit tensor cores), auto (fp16 on cuda)")
-      ->check(CLI::IsMember({"auto", "fp32", "fp16", "bf16"}))
+      ->check(one_of({"auto", "fp32", "fp16", "bf16"}))
       ->type_name("NAME")
       ->capture_default_str();
   command
       .add_option("--linear", options.linear,
                   "What linears multiply 4-bit weights with: w4a16 (activations as they are), w4a4 "
                   "(quantised to NVFP4), reference (fp32, of unpacked weights), auto (w4a16)")
-      ->check(CLI::IsMember({"auto", "w4a16", "w4a4", "reference"}))
+      ->check(one_of({"auto", "w4a16", "w4a4", "reference"}))
       ->type_name("NAME")
       ->capture_default_str();
 }
@@ -229,6 +229,14 @@ CLI::Validator at_least(std::int64_t lowest) {
             if (error == std::errc() && end == text.data() + text.size() && value >= lowest)
               return "";
             return fmt::format("expected a whole number of at least {}, got {}", lowest, text);
+          },
+          ""};
+}
+
+CLI::Validator one_of(std::vector<std::string> words) {
+  return {[words = std::move(words)](const std::string& text) -> std::string {
+            if (std::ranges::find(words, text) != words.end()) return "";
+            return fmt::format("expected {}, found '{}'", fmt::join(words, " or "), text);
           },
           ""};
 }

@@ -81,6 +81,7 @@ std::vector<CLI::Option*> bind(CLI::App& command, PromptOptions& options);
 
 // Refuses numbers below `lowest`; unlike CLI11's own checks in words that people read.
 [[nodiscard]] CLI::Validator at_least(std::int64_t lowest);
+[[nodiscard]] CLI::Validator one_of(std::vector<std::string> words);
 
 // Refuses an empty value, which would count as none.
 [[nodiscard]] std::string not_empty(const std::string& text);

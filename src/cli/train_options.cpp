@@ -142,7 +142,7 @@ void bind_weights(CLI::App& command, TrainOptions& options) {
       ->check(at_least(0))
       ->capture_default_str();
   command.add_option("--compute-dtype", options.compute_dtype, "bf16, fp32, auto (bf16 on cuda)")
-      ->check(CLI::IsMember({"auto", "bf16", "fp32"}))
+      ->check(one_of({"auto", "bf16", "fp32"}))
       ->type_name("NAME")
       ->capture_default_str();
 }
@@ -198,7 +198,7 @@ void bind_run(CLI::App& command, TrainOptions& options) {
                   "Write the result for other programs, too: OUT-safetensors (transformers, vLLM), "
                   "OUT.gguf (llama.cpp); may be given several times")
       ->type_name("safetensors|gguf")
-      ->check(CLI::IsMember({"safetensors", "gguf"}))
+      ->check(one_of({"safetensors", "gguf"}))
       ->allow_extra_args(false);
   command
       .add_option("--save-every", options.save_every,

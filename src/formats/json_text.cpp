@@ -1,6 +1,7 @@
 #include "qwen3fp4/formats/json_text.h"
 
 #include <set>
+#include <string_view>
 #include <vector>
 
 #include "qwen3fp4/base/error.h"
@@ -24,7 +25,10 @@ nlohmann::json parse_json(std::string_view text, const std::string& what) {
   try {
     return Json::parse(text, watch);
   } catch (const Json::exception& error) {
-    fail(ExitCode::kUnreadable, "{}: expected JSON: {}", what, error.what());
+    // Behind the library's "[json.exception.parse_error.101] ".
+    std::string_view message = error.what();
+    if (const auto end = message.find("] "); end != message.npos) message.remove_prefix(end + 2);
+    fail(ExitCode::kUnreadable, "{}: expected JSON: {}", what, message);
   }
 }
 

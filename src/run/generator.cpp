@@ -191,7 +191,10 @@ std::int64_t Generator::restore(const SavedSession& session, std::span<const std
 void Generator::save(const std::filesystem::path& path, const std::string& fingerprint) const {
   const auto cached =
       std::span<const std::int64_t>(sequence_).first(static_cast<std::size_t>(cache_.length()));
-  save_session(path, {model_.config(), fingerprint, cache_.keys().scalar_type()}, cached, cache_);
+  save_session(
+      path,
+      {model_.config(), fingerprint, cache_.keys().scalar_type(), model_.backend().linear_mode()},
+      cached, cache_);
 }
 
 void Generator::restart(std::uint64_t seed) {

@@ -186,7 +186,7 @@ KernelRow measure(const BenchKernel& kernel, std::int64_t repetitions) {
 void check_options(const KernelBenchOptions& options) {
   if (options.out_features < 1 || options.in_features < 1 || options.in_features % kHeadDim != 0) {
     fail(ExitCode::kUsage,
-         "--shape: expected OUTxIN with OUT above 0 and IN a positive multiple of {}, got {}x{}",
+         "--shape: expected OUTxIN with OUT above 0 and IN a positive multiple of {}, found {}x{}",
          kHeadDim, options.out_features, options.in_features);
   }
   if (options.repetitions < 1) {

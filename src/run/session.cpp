@@ -103,6 +103,13 @@ SavedSession::SavedSession(const std::filesystem::path& path, const SessionModel
   QF_CHECK(metadata_of(file_, "model") == model.fingerprint,
            "{}: expected a session of this model ({}), found one of another ({}) (--session)",
            name_, model.fingerprint, metadata_of(file_, "model"));
+  // The other modes differ in roundings, as backends do. Older files say nothing of it.
+  const auto linear = file_.metadata().find("linear");
+  const std::string found = linear == file_.metadata().end() ? "w4a16" : linear->second;
+  QF_CHECK((found == linear_mode_name(LinearMode::kW4A4)) == (model.linear == LinearMode::kW4A4),
+           "{}: expected keys and values computed with --linear {}, as in this run, found {} "
+           "(--session)",
+           name_, linear_mode_name(model.linear), found);
   const auto& entries = file_.entries();
   const bool has_tokens = !entries.empty() && entries.front().name == "tokens" &&
                           entries.front().type == DType::kI64 && entries.front().shape.size() == 1;
@@ -167,7 +174,10 @@ void save_session(const std::filesystem::path& path, const SessionModel& model,
                   std::span<const std::int64_t> tokens, const KvCache& cache) {
   const std::int64_t count = cache.length();
   SafetensorsWriter out(path, session_tensors(count, model.config, dtype_of(model.type)),
-                        {{"format", kFormat}, {"version", kVersion}, {"model", model.fingerprint}});
+                        {{"format", kFormat},
+                         {"version", kVersion},
+                         {"model", model.fingerprint},
+                         {"linear", std::string(linear_mode_name(model.linear))}});
   out.append(std::as_bytes(tokens));
   for (std::int64_t layer = 0; layer < cache.keys().size(0); ++layer) {
     for (const at::Tensor& part : layer_tensors(cache, layer)) {

@@ -13,6 +13,7 @@
 #include "qwen3fp4/model/packed_entries.h"
 #include "qwen3fp4/model/weights.h"
 #include "qwen3fp4/run/inference_plan.h"
+#include "qwen3fp4/run/name_filter.h"
 #include "qwen3fp4/train/trained_weight.h"
 
 namespace qf {
@@ -138,8 +139,10 @@ void add_trained(TrainShapes& shapes, const TrainStart& start, bool with_head, b
                  const std::function<WeightFormat(const WeightSpec&)>& format_of) {
   shapes.first_trained_layer = shapes.config.num_hidden_layers;
   const auto trains = trained_weights(shapes.config, start);
+  NameFilter freeze("--freeze", "weight", start.freeze);
   bool any = false;
   for_each_weight(shapes.config, with_head, [&](const WeightSpec& spec) {
+    (void)freeze.matches(spec.name);
     if (!trains(spec)) return;
     any = true;
     const std::int64_t cols = spec.shape.back();
@@ -160,6 +163,7 @@ void add_trained(TrainShapes& shapes, const TrainStart& start, bool with_head, b
     shapes.first_trained_layer = std::min<std::int64_t>(
         shapes.first_trained_layer, std::stoll(spec.name.substr(kPrefix.size())));
   });
+  freeze.check_matched_something();
   if (!any) {
     fail(ExitCode::kUsage,
          "--freeze: expected something left to train, found that '{}' fits all that would",

@@ -241,6 +241,8 @@ TEST_F(BenchCommand, WrongUsageIsOneSentence) {
               2)
         << shape;
   }
+  EXPECT_THAT(run_program({"bench", "--kernels", "--backend", "cpu", "--shape", "axb"}).err,
+              HasSubstr("expected OUTxIN, two numbers above 0, found 'axb'"));
   EXPECT_EQ(run_program({"bench", "--synthetic", "qwen3-4b", "--format", "f32"}).exit_code, 2);
   const auto train = [](const char* batch, const char* option, const char* value) {
     return run_program({"bench", "--synthetic", "qwen3-4b", "--train", batch, option, value});

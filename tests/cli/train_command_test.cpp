@@ -219,6 +219,7 @@ TEST_F(TrainCommands, RefusesBeforeItWorks) {
   refuse(words("out", {"--freeze", "("}), 2, "--freeze");
   refuse(words("out", {"--freeze", ".", "--lr", "1e-4"}), 2, "expected something left to train");
   refuse(words("out", {"--freeze", ".", "--dry-run"}), 2, "expected something left to train");
+  refuse(words("out", {"--freeze", "layer.0"}), 2, "'layer.0' is in none");
   refuse(words("out", {"--train-embedding", "--freeze", "embed"}), 2, "expected no --freeze");
   refuse(words("out", {"--train-embedding", "--train-last-layers", "1"}), 2, "expected all layers");
   refuse(words("out", {"--sample-every", "1", "--sample-prompt", std::string(9000, 'x')}), 2,

@@ -164,6 +164,11 @@ TEST_F(Session, RefusesWhatDoesNotBelongToTheRun) {
   ASSERT_NE(model_fingerprint(another.files()), fingerprint());
   run.save(path(), model_fingerprint(another.files()));
   EXPECT_THAT(why_refused(), HasSubstr("expected a session of this model"));
+  run.save(path(), fingerprint());
+  const SessionModel emulated{another.files().config, fingerprint(), at::kFloat, LinearMode::kW4A4};
+  EXPECT_THAT(
+      [&] { (void)SavedSession(path(), emulated); },
+      testing::ThrowsMessage<Error>(HasSubstr("--linear w4a4, as in this run, found reference")));
   write_safetensors(path(), {});
   EXPECT_THAT(why_refused(), HasSubstr("expected a session of version 1"));
 }

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "qwen3fp4/backend/backend.h"
 #include "qwen3fp4/formats/safetensors.h"
 #include "qwen3fp4/model/config.h"
 #include "qwen3fp4/model/kv_cache.h"
@@ -25,6 +26,7 @@ struct SessionModel {
   const ModelConfig& config;
   std::string fingerprint;
   at::ScalarType type;  // of what the cache stores
+  LinearMode linear = LinearMode::kW4A16;
 };
 
 class SavedSession {
