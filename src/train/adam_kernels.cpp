@@ -122,7 +122,8 @@ void sum_of_squares(const at::Tensor& gradient, at::Tensor& parts) {
 void sum(const at::Tensor& values, at::Tensor& parts) {
   if (values.is_cuda()) return on_cuda::sum(values, parts);
   const auto* const first = f32(values);
-  parts.fill_(std::accumulate(first, first + values.numel(), 0.0));
+  // fill_() would refuse a double that is too large for a float, which is infinity here.
+  parts.fill_(static_cast<float>(std::accumulate(first, first + values.numel(), 0.0)));
 }
 
 }  // namespace qf::adam

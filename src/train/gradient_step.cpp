@@ -75,11 +75,12 @@ void GradientStep::rows(const ModelWeight& weight, std::int64_t first, const at:
   if (weight.spec().kind == WeightKind::kNorm) adam.weight_decay = 0;
   const std::int64_t count = gradient.size(0);
   const std::int64_t most = options_.chunk_rows > 0 ? options_.chunk_rows : count;
-  const auto squares = at::empty({count, told}, gradient.options().dtype(at::kFloat));
+  at::Tensor squares;
+  if (told > 0) squares = at::empty({count, told}, gradient.options().dtype(at::kFloat));
   for (std::int64_t from = 0; from < count; from += most) {
     const std::int64_t chunk = std::min(most, count - from);
     trained->step_rows(first + from, gradient.narrow(0, from, chunk), adam,
-                       told == 0 ? at::Tensor() : squares.narrow(0, from, chunk));
+                       told > 0 ? squares.narrow(0, from, chunk) : squares);
   }
   if (told > 0) adam::sum(squares, parts);
   if (last) trained->finish_step(adam);

@@ -201,7 +201,13 @@ void PackedTrainedWeight::step_rows(std::int64_t first, const at::Tensor& gradie
                                     const AdamStep& step, const at::Tensor& squares) {
   const std::int64_t count = gradient.size(0);
   check_gradient(gradient, {count, cols()}, weight_.device());
-  if (squares.defined()) check_gradient(squares, {count, squares_per_row()}, weight_.device());
+  QF_CHECK(!squares.defined() || (squares.sizes() == at::IntArrayRef({count, squares_per_row()}) &&
+                                  squares.scalar_type() == at::kFloat && squares.is_contiguous() &&
+                                  squares.device() == weight_.device()),
+           "squares: expected f32 {} on {}, got {} {} on {}",
+           shape_text({count, squares_per_row()}), weight_.device().str(),
+           at::toString(squares.scalar_type()), shape_text(squares.sizes().vec()),
+           squares.device().str());
   QF_CHECK(first == next_row_ && first <= rows() - count,
            "optimiser step: expected rows from {} on of {}, got {} from {}", next_row_, rows(),
            count, first);

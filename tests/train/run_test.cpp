@@ -70,12 +70,14 @@ TrainBatch batch_of(std::int64_t step) {
 
 // One run's objects.
 struct Session {
-  Session(const Folder& folder, const TrainStart& start, std::int64_t chunk_rows = 0)
+  Session(const Folder& folder, const TrainStart& start, std::int64_t chunk_rows = 0,
+          double clip = TrainSettings{}.clip)
       : model(folder.load(start)), begin(model.frozen_copy()), trainer(model, &begin, [&] {
           TrainSettings settings;
           settings.schedule = {.peak = 1e-3, .steps = 6, .warmup_steps = 2};
           settings.weight_decay = 0.01;
           settings.step_chunk_rows = chunk_rows;
+          settings.clip = clip;
           settings.seed = 5;
           return settings;
         }()) {}
@@ -203,7 +205,18 @@ TEST_P(Profiles, ChunksOfRowsNeverChangeABit) {
     Session cut(folder_, start_, rows);
     cut.steps(3);
     EXPECT_EQ(state_hash(cut.model), state_hash(whole.model)) << rows;
+    EXPECT_EQ(cut.last.gradient_norm, whole.last.gradient_norm) << rows;
   }
+}
+
+// The first step measures the gradient, for clipping, before it applies it; the step then tells the
+// norm from sums of its own.
+TEST_P(Profiles, AStepTellsTheNormThatMeasuringFinds) {
+  constexpr double kClip = 1e-4;
+  Session run(folder_, start_, 0, kClip);
+  run.steps(1);
+  ASSERT_LT(run.last.gradient_scale, 1);
+  EXPECT_NEAR(run.last.gradient_norm * run.last.gradient_scale / kClip, 1, 1e-5);
 }
 
 TEST_P(Profiles, ExportsWhatWasTrained) {

@@ -374,6 +374,8 @@ QF_HD constexpr float curved_threshold(float even) {
   const float slope = exact_product_plus(even, 0.25F, 0.375F);
   return rounded_sum(rounded_product(even, slope), 0.375F);
 }
+static_assert(curved_threshold(1.0F) == 1.0F && curved_threshold(1.5F) == 1.5F,
+              "what is on a power stays there");
 template <int kBits>
 QF_HD constexpr float second_threshold(std::uint32_t word) {
   const float in_half = one_and_share<22, kSecondDrawBits>(word);

@@ -6,9 +6,9 @@
 
 // kernels/cpu/adam_step.h on the device, the same bits; gradients are f32 or bf16 as their bits.
 // Pointers, those inside the structs too, are device pointers or pinned host memory that the device
-// reaches, aligned to 16 bytes where a row begins. Refused (cudaErrorInvalidValue): empty or
-// misshapen weights, rows out of range, pointers that are missing or not aligned, and what is
-// beyond a grid.
+// reaches, aligned to 16 bytes where a row begins (`squares` as floats are). Refused
+// (cudaErrorInvalidValue): empty or misshapen weights, rows out of range, pointers that are missing
+// or not aligned, and what is beyond a grid.
 namespace qf::cuda {
 
 template <class T>
