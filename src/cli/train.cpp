@@ -40,8 +40,8 @@ constexpr std::int64_t kPlannedSteps = 50;
 // The identity preset's are higher, because KL holds the model where it is.
 constexpr double kDitheredRate = 4.5e-4;
 constexpr double kOriginalRate = 7.5e-4;
-constexpr double kIdentityDitheredRate = 7.9e-4;
-constexpr double kIdentityOriginalRate = 1.3e-3;
+constexpr double kIdentityDitheredRate = 8.1e-4;
+constexpr double kIdentityOriginalRate = 1.34e-3;
 constexpr double kDistillRate = 3e-3;
 
 // Longest answer to --sample-prompt.
