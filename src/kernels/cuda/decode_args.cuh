@@ -26,7 +26,9 @@ inline constexpr int kMaxHeadDim = 128;
 inline constexpr int kMaxQkvTiles = 192;
 inline constexpr int kMaxGateUpTiles = 832;
 inline constexpr int kMaxOTiles = kDecodeMaxHidden / 64;
-inline constexpr int kMinSplit = 48;  // cached tokens worth a block of their own
+// Cached tokens worth a block of their own: fewer than three slots in fp16, so that the newest token
+// has a warpgroup to itself.
+inline constexpr int kMinSplit = 32;
 inline constexpr int kTileRows = static_cast<int>(kStreamRows);
 inline constexpr int kChunkCols = static_cast<int>(kStreamCols);
 inline constexpr int kChunkBytes = static_cast<int>(kStreamChunkBytes);
@@ -299,8 +301,8 @@ struct SharedState {
   // Key and value of the step's token, as the cache has them; in fp8 the scale comes behind
   // kMaxHeadDim codes.
   alignas(8) std::uint8_t newest[2][2 * kMaxHeadDim];
-  float x_scale[kMaxXChunks];  // of each staged chunk
-  float square[kMaxXChunks];   // sums of squares of the stream
+  float x_scale[kMaxXChunks];             // of each staged chunk
+  alignas(16) float square[kMaxXChunks];  // sums of squares of the stream; others 0
   LayerTable layers[kDecodeMaxLayers];
   Args args;
   AttentionShare share;

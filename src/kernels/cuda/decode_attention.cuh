@@ -64,7 +64,7 @@ struct Head {
 #pragma unroll
       for (int i = 0; i < kOwn; ++i) squares = fmaf(v[i], v[i], squares);
       const float mean = warp_sum(squares) / static_cast<float>(kHeadDim);
-      const float inverse = 1.0F / sqrtf(mean + a.model.rms_norm_eps);
+      const float inverse = rsqrtf(mean + a.model.rms_norm_eps);
 #pragma unroll
       for (int i = 0; i < kOwn; ++i) v[i] = v[i] * inverse * weight[i];
     }
@@ -86,23 +86,35 @@ struct Head {
     Patience patience{a, p.number - 1};
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) v[i] = 0;
-    for (int part = 0; part < parts; ++part, source += stride) {
-      uint2 words[kOwn / 2];
+    constexpr int kAtATime = 3;
+    for (int first_part = 0; first_part < parts; first_part += kAtATime) {
+      uint2 words[kAtATime][kOwn / 2];
       bool ready = true;
       do {
         ready = true;
 #pragma unroll
-        for (int i = 0; i < kOwn / 2; ++i) {
-          words[i] = load_relaxed(reinterpret_cast<const uint2*>(source) + i);
+        for (int k = 0; k < kAtATime; ++k) {
+          const auto* const part = reinterpret_cast<const uint2*>(source + k * stride);
+#pragma unroll
+          for (int i = 0; i < kOwn / 2; ++i) {
+            words[k][i] = first_part + k < parts ? load_relaxed(part + i) : make_uint2(tag, tag);
+          }
         }
 #pragma unroll
-        for (int i = 0; i < kOwn / 2; ++i) ready = ready && has_tag(words[i], tag);
+        for (int k = 0; k < kAtATime; ++k) {
+#pragma unroll
+          for (int i = 0; i < kOwn / 2; ++i) ready = ready && has_tag(words[k][i], tag);
+        }
       } while (!ready && patience.more());
 #pragma unroll
-      for (int i = 0; i < kOwn / 2; ++i) {
-        v[2 * i] += untagged(words[i].x);
-        v[2 * i + 1] += untagged(words[i].y);
+      for (int k = 0; k < kAtATime; ++k) {
+#pragma unroll
+        for (int i = 0; i < kOwn / 2; ++i) {
+          v[2 * i] += untagged(words[k][i].x);
+          v[2 * i + 1] += untagged(words[k][i].y);
+        }
       }
+      source += kAtATime * stride;
     }
   }
 };
@@ -443,37 +455,42 @@ __device__ __forceinline__ void attend(const Args& a, RingPlace& place, int warp
   run.store(a, warp, lane);
 }
 
-// The warps' sums put together, in their order, into the workspace. A split without tokens gets
-// words as well, for their tags.
+// The warps' sums put together, in their order, into the workspace, two neighbours a thread. A
+// split without tokens gets words as well, for their tags.
 template <int kHeadDim>
 __device__ __forceinline__ void store_attended(const Args& a, const Phase& p, int thread) {
+  static_assert(kHeadsPerItem * kHeadDim <= 2 * kConsumers);
+  const int i = 2 * thread;
+  if (i >= kHeadsPerItem * kHeadDim) return;
   const AttentionShare& share = shared_state().share;
+  const int h = i / kHeadDim;
+  float largest = -INFINITY;
+  float total = 0;
+  float2 sum = make_float2(0, 0);
+  if (share.active) {
+    float2 scale[kConsumerWarps];
+#pragma unroll
+    for (int w = 0; w < kConsumerWarps; ++w) {
+      scale[w] = shared_state().head_scale[w][h];
+      largest = fmaxf(largest, scale[w].x);
+    }
+#pragma unroll
+    for (int w = 0; w < kConsumerWarps; ++w) {
+      const float factor = scale[w].x == -INFINITY ? 0.0F : power_of_two(scale[w].x - largest);
+      const float2 part =
+          *reinterpret_cast<const float2*>(attention_sums(a) + w * kHeadsPerItem * kHeadDim + i);
+      total = fmaf(factor, scale[w].y, total);
+      sum.x = fmaf(factor, part.x, sum.x);
+      sum.y = fmaf(factor, part.y, sum.y);
+    }
+  }
   const std::uint32_t tag = tag_of(a, p.layer);
-  for (int i = thread; i < kHeadsPerItem * kHeadDim; i += kConsumers) {
-    const int h = i / kHeadDim;
-    float largest = -INFINITY;
-    float total = 0;
-    float sum = 0;
-    if (share.active) {
-#pragma unroll
-      for (int w = 0; w < kConsumerWarps; ++w) {
-        largest = fmaxf(largest, shared_state().head_scale[w][h].x);
-      }
-#pragma unroll
-      for (int w = 0; w < kConsumerWarps; ++w) {
-        const float2 scale = shared_state().head_scale[w][h];
-        const float factor = scale.x == -INFINITY ? 0.0F : power_of_two(scale.x - largest);
-        total = fmaf(factor, scale.y, total);
-        sum = fmaf(factor, attention_sums(a)[w * kHeadsPerItem * kHeadDim + i], sum);
-      }
-    }
-    const int place = (share.item * a.splits + share.number) * kHeadsPerItem + h;
-    store_relaxed(a.space.attended + std::int64_t{place} * kHeadDim + i % kHeadDim,
-                  tagged(sum, tag));
-    if (i % kHeadDim == 0) {
-      store_relaxed(a.space.attended_scale + place,
-                    make_uint2(tagged(largest, tag), tagged(total, tag)));
-    }
+  const int place = (share.item * a.splits + share.number) * kHeadsPerItem + h;
+  auto* const out = a.space.attended + std::int64_t{place} * kHeadDim + i % kHeadDim;
+  store_relaxed(reinterpret_cast<uint2*>(out), make_uint2(tagged(sum.x, tag), tagged(sum.y, tag)));
+  if (i % kHeadDim == 0) {
+    store_relaxed(a.space.attended_scale + place,
+                  make_uint2(tagged(largest, tag), tagged(total, tag)));
   }
 }
 

@@ -188,13 +188,15 @@ __device__ __forceinline__ void load_attended(const Args& a, const Phase& p, int
       ready = true;
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        // Past the end the last one again: as ready as that, and of no weight.
-        const int split = min(first + i, splits - 1);
+        const int split = first + i;
         const auto* const sum =
             reinterpret_cast<const uint4*>(sums + split * (kHeadsPerItem * kHeadDim));
-        scale[i] = load_relaxed(scales + split * kHeadsPerItem);
-        low[i] = load_relaxed(sum);
-        high[i] = load_relaxed(sum + 1);
+        // Past the end: ready, and of no weight.
+        const uint4 none = make_uint4(tag, tag, tag, tag);
+        scale[i] = split < splits ? load_relaxed(scales + split * kHeadsPerItem)
+                                  : make_uint2(tagged(-INFINITY, tag), tag);
+        low[i] = split < splits ? load_relaxed(sum) : none;
+        high[i] = split < splits ? load_relaxed(sum + 1) : none;
       }
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
@@ -211,7 +213,7 @@ __device__ __forceinline__ void load_attended(const Args& a, const Phase& p, int
     for (int i = 0; i < 8; ++i) v[i] *= factor;
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      const float weight = first + i < splits ? power_of_two(untagged(scale[i].x) - largest) : 0.0F;
+      const float weight = power_of_two(untagged(scale[i].x) - largest);
       total = fmaf(weight, untagged(scale[i].y), total);
       const std::uint32_t words[8] = {low[i].x,  low[i].y,  low[i].z,  low[i].w,
                                       high[i].x, high[i].y, high[i].z, high[i].w};
@@ -257,25 +259,37 @@ __device__ __forceinline__ void load_swiglu(const Args& a, const Phase& p, int e
                       shared_state().gate_up_parts[a.gate_tiles + tile]};
   float u[8] = {};
   Patience patience{a, p.number};
-  // Both at once, a part a time; most tiles have one or two.
-  for (int part = 0; part < max(gate.parts, up.parts); ++part) {
-    const bool in_gate = part < gate.parts;
-    const bool in_up = part < up.parts;
-    uint4 words[4];
+  // Both at once, as many parts as most tiles have.
+  constexpr int kAtATime = 2;
+  for (int first = 0; first < max(gate.parts, up.parts); first += kAtATime) {
+    uint4 of_gate[kAtATime][2], of_up[kAtATime][2];
     bool ready = true;
     do {
+      ready = true;
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        words[i] = in_gate ? gate.load(part, i) : make_uint4(tag, tag, tag, tag);
-        words[2 + i] = in_up ? up.load(part, i) : make_uint4(tag, tag, tag, tag);
+      for (int k = 0; k < kAtATime; ++k) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const uint4 none = make_uint4(tag, tag, tag, tag);
+          of_gate[k][i] = first + k < gate.parts ? gate.load(first + k, i) : none;
+          of_up[k][i] = first + k < up.parts ? up.load(first + k, i) : none;
+        }
       }
-      ready = has_tag(words[0], tag) && has_tag(words[1], tag) && has_tag(words[2], tag) &&
-              has_tag(words[3], tag);
+#pragma unroll
+      for (int k = 0; k < kAtATime; ++k) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          ready = ready && has_tag(of_gate[k][i], tag) && has_tag(of_up[k][i], tag);
+        }
+      }
     } while (!ready && patience.more());
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      add_untagged(words[i], v, i);
-      add_untagged(words[2 + i], u, i);
+    for (int k = 0; k < kAtATime; ++k) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        add_untagged(of_gate[k][i], v, i);
+        add_untagged(of_up[k][i], u, i);
+      }
     }
   }
 #pragma unroll

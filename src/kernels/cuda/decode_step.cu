@@ -293,11 +293,18 @@ struct Pass {
   }
 };
 
-// 1 / rms of the stream, from the squares of its chunks, by all lanes of a warp. It multiplies
-// finished rows: nobody waits for it before the products begin.
-__device__ __forceinline__ float inverse_rms(const Args& a, int lane) {
-  static_assert(kMaxXChunks <= 32);
-  const float squares = warp_sum(lane < a.hidden_chunks ? shared_state().square[lane] : 0.0F);
+// 1 / rms of the stream, from the squares of its chunks; those that the model does not have are 0.
+// It multiplies finished rows: nobody waits for it before the products begin. Every thread adds
+// them up by itself, which is over sooner than shuffles.
+__device__ __forceinline__ float inverse_rms(const Args& a) {
+  static_assert(kMaxXChunks % 4 == 0);
+  const auto* const four = reinterpret_cast<const float4*>(shared_state().square);
+  float squares = 0;
+#pragma unroll
+  for (int i = 0; i < kMaxXChunks / 4; ++i) {
+    const float4 s = four[i];
+    squares += (s.x + s.y) + (s.z + s.w);
+  }
   return rsqrtf(fmaf(squares, a.inverse_hidden, a.model.rms_norm_eps));
 }
 
@@ -366,7 +373,7 @@ __device__ __forceinline__ void flush(const Consumer& c, const Pass& pass, int t
   present = __shfl_sync(~0U, present, 0);
   if (__popc(present) != min(kGroups, pass.chunks_of(tile))) return;
   __syncwarp();
-  const float factor = inverse_rms(c.a, c.lane);
+  const float factor = inverse_rms(c.a);
   if (c.lane >= 16) return;
   const int in_tile = c.group_warp * 16 + c.lane;
   float sum = 0;
@@ -550,6 +557,7 @@ __device__ __forceinline__ void fill_first(const Args& a, int thread) {
     reinterpret_cast<std::uint32_t*>(&s.args)[thread] =
         reinterpret_cast<const std::uint32_t*>(&a)[thread];
   }
+  if (thread >= 96 && thread < 96 + kMaxXChunks) s.square[thread - 96] = 0;
   if (thread != 64) return;
   s.multiplying = 0;
   for (int i = 0; i < a.ring; ++i) {
@@ -662,11 +670,12 @@ bool takes(const DecodeModel& m) {
 }
 
 // Activations staged at a time: the stream whole; of o's and down's columns a block's share, in
-// several passes where it is too large.
+// several passes where it has more chunks than that and than warps: what is not staged is the
+// ring's.
 int staged_chunks(const Args& a, int blocks) {
   const int share = std::max(ceil_divide(a.o_tiles * a.o_chunks, blocks),
                              ceil_divide(a.o_tiles * a.down_chunks, blocks));
-  const int passes = ceil_divide(share, kMaxXChunks);
+  const int passes = ceil_divide(share, std::max(a.hidden_chunks, kConsumerWarps));
   constexpr int kForAttention = 6;  // whose sums lie over them
   return std::max({a.hidden_chunks, ceil_divide(share, passes), kForAttention});
 }
