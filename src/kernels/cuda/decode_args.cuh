@@ -26,8 +26,8 @@ inline constexpr int kMaxHeadDim = 128;
 inline constexpr int kMaxQkvTiles = 192;
 inline constexpr int kMaxGateUpTiles = 832;
 inline constexpr int kMaxOTiles = kDecodeMaxHidden / 64;
-// Cached tokens worth a block of their own: fewer than three slots in fp16, so that the newest token
-// has a warpgroup to itself.
+// Cached tokens worth a block of their own: fewer than three slots in fp16, so that the newest
+// token has a warpgroup to itself.
 inline constexpr int kMinSplit = 32;
 inline constexpr int kTileRows = static_cast<int>(kStreamRows);
 inline constexpr int kChunkCols = static_cast<int>(kStreamCols);
