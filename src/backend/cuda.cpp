@@ -28,6 +28,7 @@
 #include "qwen3fp4/kernels/cuda/operations.h"
 #include "qwen3fp4/kernels/cuda/stream_layout.h"
 #include "qwen3fp4/kernels/fp4.h"
+#include "qwen3fp4/kernels/nf4_table.h"
 #include "qwen3fp4/quant/scale_tiles.h"
 
 // Shapes in this file: T new tokens, S cached tokens with the new ones, H query heads, K key/value
@@ -63,7 +64,7 @@ bool has_e4m3_scales(const WeightMatrix& weight) {
 }
 bool has_stream_layout(const WeightMatrix& weight) {
   if (weight.format() != WeightFormat::kNf4) return has_e4m3_scales(weight);
-  // The decode kernel has a table of this code book only.
+  // Weights are packed by the table of this code book.
   const auto levels = weight.code_book().cpu();
   for (unsigned i = 0; i < 16; ++i) {
     if (floats(levels)[i] != nf4_to_float(i)) return false;
@@ -351,7 +352,8 @@ void pack_rows(const WeightMatrix& weight, std::int64_t first, std::int64_t coun
     const auto absmax = part(weight.scales(), inputs / kNf4Block);
     const Nf4View rows{
         codes.const_data_ptr<std::uint8_t>(), floats(absmax), nullptr, kNf4Block, count, inputs};
-    check_cuda(cuda::pack_stream(rows, chunks, current_stream()), "rearrange weights");
+    check_cuda(cuda::pack_stream(rows, papers_nf4_table(), chunks, current_stream()),
+               "rearrange weights");
     return;
   }
   const auto scales = part(weight.scales(), inputs / kNvfp4Block);
@@ -362,6 +364,16 @@ void pack_rows(const WeightMatrix& weight, std::int64_t first, std::int64_t coun
                        count,
                        inputs};
   check_cuda(cuda::pack_stream(rows, chunks, current_stream()), "rearrange weights");
+}
+
+// NF4's levels in the order of the stream layout's codes.
+at::Tensor stream_code_book(at::Device device) {
+  std::array<float, 16> book{};
+  for (unsigned i = 0; i < 16; ++i) book[i] = nf4_to_float(i);
+  const auto levels = levels_by_code(book, papers_nf4_table());
+  auto out = at::empty({16}, at::kFloat);
+  std::copy(levels.begin(), levels.end(), floats_out(out));
+  return out.to(device);
 }
 
 // A weight on its way into the stream layout passes through the device a few rows at a time, so
@@ -382,7 +394,7 @@ WeightMatrix CudaBackend::place(WeightMatrix weight) const {
   if (!is_nf4(weight)) {
     return WeightMatrix::nvfp4_stream(chunks, weight.global_scale(), outputs, inputs);
   }
-  return WeightMatrix::nf4_stream(chunks, weight.code_book().to(device()), outputs, inputs);
+  return WeightMatrix::nf4_stream(chunks, stream_code_book(device()), outputs, inputs);
 }
 
 at::Tensor CudaBackend::embed(const at::Tensor& ids_T, const WeightMatrix& weight) const {

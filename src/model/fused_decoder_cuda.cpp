@@ -12,7 +12,7 @@
 #include "qwen3fp4/backend/cuda_support.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/kernels/cuda/decode_step.h"
-#include "qwen3fp4/kernels/fp4.h"
+#include "qwen3fp4/kernels/nf4_table.h"
 #include "qwen3fp4/model/fused_decoder.h"
 #include "qwen3fp4/model/rope.h"
 #include "token_chooser.h"
@@ -91,11 +91,7 @@ cuda::DecodeModel decode_model(const Qwen3Model& model, const KvCache& cache,
   }
   m.context = cache.context();
   m.nf4 = model.lm_head().format() == WeightFormat::kNf4;
-  if (m.nf4) {
-    std::array<float, 16> code_book{};  // the one that the stream layout is for
-    for (unsigned i = 0; i < 16; ++i) code_book[i] = nf4_to_float(i);
-    TORCH_INTERNAL_ASSERT(make_nf4_table(code_book, m.nf4_table));
-  }
+  if (m.nf4) m.nf4_table = papers_nf4_table();  // the one that the weights are packed with
   for (std::size_t i = 0; i < model.layers().size(); ++i) {
     const DecoderLayer& layer = model.layers()[i];
     m.layer[i] = {matrix(layer.q_proj),

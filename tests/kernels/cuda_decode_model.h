@@ -27,6 +27,11 @@ inline std::array<float, 16> nf4_book() {
   for (unsigned i = 0; i < 16; ++i) book[i] = nf4_to_float(i);
   return book;
 }
+// As the stream layout's readers take it.
+inline std::vector<float> nf4_stream_book() {
+  const auto levels = levels_by_code(nf4_book(), papers_nf4_table());
+  return {levels.begin(), levels.end()};
+}
 
 enum class RandomFormat { kNvfp4, kNf4 };
 
@@ -89,7 +94,7 @@ class RandomMatrix {
     const DeviceArray<float> device_absmax(absmax), device_book({book.begin(), book.end()});
     EXPECT_EQ(cuda::pack_stream(Nf4View{codes.get(), device_absmax.get(), device_book.get(),
                                         kNf4Block, rows_, cols_},
-                                chunks_->get(), nullptr),
+                                papers_nf4_table(), chunks_->get(), nullptr),
               cudaSuccess);
     matrix_ = {chunks_->get(), 1};
   }
@@ -248,7 +253,7 @@ class RandomDecodeModel {
     m.value_scales = values_->scales();
     m.context = shape.context;
     m.nf4 = format == RandomFormat::kNf4;
-    EXPECT_TRUE(make_nf4_table(nf4_book(), m.nf4_table));
+    m.nf4_table = papers_nf4_table();
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       const RandomLayer& l = layers_[i];
       m.layer[i] = {l.q.matrix(),

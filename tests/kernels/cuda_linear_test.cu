@@ -1,10 +1,13 @@
 // The CUDA products against sums in double, on fresh random data. Needs a GPU (label gpu).
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "cuda_support.h"
 #include "qwen3fp4/kernels/cpu/dequantize.h"
 #include "qwen3fp4/kernels/cuda/linear.h"
 #include "qwen3fp4/kernels/cuda/token_step.h"
+#include "qwen3fp4/kernels/nf4_table.h"
 
 namespace qf {
 namespace {
@@ -173,11 +176,16 @@ TEST(CudaLinear, Nf4StreamEqualsTheFormula) {
     const Nf4Data data(shape, kNf4Block);
     const DeviceArray<std::uint8_t> chunks(std::vector<std::uint8_t>(
         static_cast<std::size_t>(cuda::stream_bytes(shape.rows, shape.cols)), 0xA5));
-    ASSERT_EQ(cuda::pack_stream(data.device, chunks.get(), nullptr), cudaSuccess);
+    std::array<float, 16> book{};
+    std::copy(data.book.begin(), data.book.end(), book.begin());
+    const auto levels = levels_by_code(book, papers_nf4_table());
+    const DeviceArray<float> stream_book({levels.begin(), levels.end()});
+    ASSERT_EQ(cuda::pack_stream(data.device, papers_nf4_table(), chunks.get(), nullptr),
+              cudaSuccess);
     auto w = poison(shape.rows * shape.cols);
     dequantize_nf4(data.host, {0, shape.rows}, w.data());
     expect_stream_products(
-        cuda::StreamNf4View{chunks.get(), data.device.code_book, shape.rows, shape.cols}, w, shape);
+        cuda::StreamNf4View{chunks.get(), stream_book.get(), shape.rows, shape.cols}, w, shape);
   }
 }
 

@@ -29,7 +29,8 @@ class WeightMatrix {
   [[nodiscard]] static WeightMatrix nvfp4_stream(at::Tensor chunks, float global_scale,
                                                  std::int64_t out_features,
                                                  std::int64_t in_features);
-  // The same of NF4 with blocks of 64 and the QLoRA paper's code book, f32 [16] on that device.
+  // The same of NF4 with blocks of 64. code_book: f32 [16] on that device, the levels of the
+  // layout's codes (StreamNf4View).
   [[nodiscard]] static WeightMatrix nf4_stream(at::Tensor chunks, at::Tensor code_book,
                                                std::int64_t out_features, std::int64_t in_features);
   // NVFP4 with E4M3 scales as block-scaled FP4 products take it: codes u8 [out, in/2], and the

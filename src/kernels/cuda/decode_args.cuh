@@ -32,7 +32,7 @@ inline constexpr int kMinSplit = 32;
 inline constexpr int kTileRows = static_cast<int>(kStreamRows);
 inline constexpr int kChunkCols = static_cast<int>(kStreamCols);
 inline constexpr int kChunkBytes = static_cast<int>(kStreamChunkBytes);
-inline constexpr int kXChunkBytes = 2048;  // 16 core matrices of 16 x 8 bytes, for each half of N
+inline constexpr int kXChunkBytes = 2048;  // 16 core matrices of 16 x 8 bytes, in each area
 
 // Products; attention comes between qkv and o and is the first part of o's phase.
 enum PhaseType { kQkv = 0, kO = 1, kGateUp = 2, kDown = 3, kHead = 4 };
@@ -78,7 +78,7 @@ struct Args {
   std::int32_t q_tiles, kv_tiles, o_tiles, gate_tiles, head_tiles;
   std::int32_t hidden_chunks, o_chunks, down_chunks;
   float inverse_hidden;  // 1 / hidden
-  float code_factor;     // of weights' codes as E4M3 numbers: 64, or NF4's table's
+  float code_factor;     // of what stands for the weights' codes: 64, or NF4's table's
   Nf4Table nf4;
   std::int32_t group;      // query heads of one key/value head
   std::int32_t subgroups;  // items of one key/value head
@@ -322,7 +322,7 @@ __device__ __forceinline__ SharedState& shared_state() {
 __device__ __forceinline__ std::uint8_t* ring_slot(int slot) {
   return shared_bytes + kRingOffset + slot * kChunkBytes;
 }
-// [x_chunks, 2048] and the same again for the low terms.
+// Two areas [x_chunks, 2048].
 __device__ __forceinline__ std::uint8_t* staged_x(const Args& a) {
   return shared_bytes + kRingOffset + a.ring * kChunkBytes;
 }

@@ -3,14 +3,23 @@
 #include "decode_words.cuh"
 #include "hopper.cuh"
 #include "kv_row.cuh"
+#include "qwen3fp4/kernels/int8_digits.h"
 
-// Activations into shared memory as the right operand of wgmma.
+// Activations into shared memory as the right operand of wgmma, in two areas of x_chunks * 2048
+// bytes. A core matrix holds 16 columns of k for 8 columns of N, 16 bytes each. The columns of N
+// are for blocks of k that have scales of their own, and for the terms of an activation; all other
+// columns stay zero, so that a product comes out with the blocks side by side, where each can be
+// multiplied by its scale.
 //
-// A core matrix holds 16 columns of k for 8 columns of N, 16 bytes each. Block b (16 columns of k)
-// of a chunk stands in core matrix b, its E4M3 terms in columns of its own: high in 2 (b mod 4),
-// middle in the next, low in column 2 (b mod 4) of the second half of N, x_area bytes further. All
-// other columns stay zero, so that a product of four blocks comes out with the blocks side by side,
-// where each can be multiplied by its own scale.
+// For NVFP4 (TermStaging) block b (16 columns of k) of a chunk stands in core matrix b, its E4M3
+// terms in columns of its own: high in 2 (b mod 4), middle in the next, low in column 2 (b mod 4)
+// of the second half of N, which is the second area.
+//
+// For NF4 (DigitStaging) block b (64 columns of k) stands in core matrices 4b .. 4b + 3, its three
+// int8 digits in columns 4 (b mod 2) on, the most significant first. The second area is another
+// operand: what the fine bytes of the weights (kernels/nf4_table.h) are multiplied by, the same
+// activations times the fine step. Core matrices 2s and 2s + 1 are for the 32 columns of a k-step:
+// bytes 4t .. 4t + 3 of both for columns 8t .. 8t + 7, which are one word of the weights.
 namespace qf::cuda::decode {
 
 // x as a power of two times E4M3 terms: high + middle 2^-5 + low 2^-10.
@@ -31,38 +40,76 @@ __device__ __forceinline__ Terms terms_of(float x0, float x1, float scale) {
   return t;
 }
 
-// The power of two that brings `largest` (bits of a magnitude) to [128, 256), and its inverse.
+// A power of two and its inverse.
 struct Power {
   float scale, inverse;
 };
-__device__ __forceinline__ Power power_for(std::uint32_t largest) {
-  const std::uint32_t exponent = min(max(largest >> 23, 20U), 220U);
-  return {__uint_as_float((261U - exponent) << 23), __uint_as_float((exponent - 7U) << 23)};
-}
 
-// A warp's 256 values, eight a lane, as one chunk. Returns the bits of the largest magnitude.
-__device__ __forceinline__ std::uint32_t stage_chunk(const Args& a, int chunk, int lane,
-                                                     const float (&v)[8]) {
-  const std::uint32_t largest = largest_magnitude(v);
-  const Power power = power_for(largest);
-  std::uint32_t high[2], middle[2], low[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const Terms t = terms_of(v[4 * i], v[4 * i + 1], power.scale);
-    const Terms u = terms_of(v[4 * i + 2], v[4 * i + 3], power.scale);
-    high[i] = t.high | u.high << 16;
-    middle[i] = t.middle | u.middle << 16;
-    low[i] = t.low | u.low << 16;
+// How a warp stages its 256 values, eight a lane, as one chunk. `largest`: the bits of the largest
+// magnitude. Returns what the sums are to be multiplied by.
+struct TermStaging {
+  // Brings `largest` to [128, 256).
+  __device__ __forceinline__ static Power power_for(std::uint32_t largest) {
+    const std::uint32_t exponent = min(max(largest >> 23, 20U), 220U);
+    return {__uint_as_float((261U - exponent) << 23), __uint_as_float((exponent - 7U) << 23)};
   }
-  const int block = lane >> 1;
-  std::uint8_t* const p =
-      staged_x(a) + chunk * kXChunkBytes + block * 128 + (block & 3) * 32 + (lane & 1) * 8;
-  *reinterpret_cast<uint2*>(p) = make_uint2(high[0], high[1]);
-  *reinterpret_cast<uint2*>(p + 16) = make_uint2(middle[0], middle[1]);
-  *reinterpret_cast<uint2*>(p + a.x_chunks * kXChunkBytes) = make_uint2(low[0], low[1]);
-  if (lane == 0) shared_state().x_scale[chunk] = power.inverse;
-  return largest;
-}
+  __device__ __forceinline__ static float stage(const Args& a, int chunk, int lane,
+                                                std::uint32_t largest, const float (&v)[8]) {
+    const Power power = power_for(largest);
+    std::uint32_t high[2], middle[2], low[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const Terms t = terms_of(v[4 * i], v[4 * i + 1], power.scale);
+      const Terms u = terms_of(v[4 * i + 2], v[4 * i + 3], power.scale);
+      high[i] = t.high | u.high << 16;
+      middle[i] = t.middle | u.middle << 16;
+      low[i] = t.low | u.low << 16;
+    }
+    const int block = lane >> 1;
+    std::uint8_t* const p =
+        staged_x(a) + chunk * kXChunkBytes + block * 128 + (block & 3) * 32 + (lane & 1) * 8;
+    *reinterpret_cast<uint2*>(p) = make_uint2(high[0], high[1]);
+    *reinterpret_cast<uint2*>(p + 16) = make_uint2(middle[0], middle[1]);
+    *reinterpret_cast<uint2*>(p + a.x_chunks * kXChunkBytes) = make_uint2(low[0], low[1]);
+    return power.inverse;
+  }
+};
+
+struct DigitStaging {
+  // Brings `largest` to [2^20, 2^21): times a fine step, which is below 2, it stays below 2^22.
+  __device__ __forceinline__ static Power power_for(std::uint32_t largest) {
+    const std::uint32_t exponent = min(max(largest >> 23, 21U), 220U);
+    return {__uint_as_float((274U - exponent) << 23), __uint_as_float((exponent - 20U) << 23)};
+  }
+  __device__ __forceinline__ static void store(std::uint8_t* p, float scale, const float (&v)[8]) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      std::uint32_t words[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        words[j] = int8_digits(fmaf(v[4 * i + j], scale, kIntegerStart));
+      }
+      // Bytes 2, 1 and 0 of all four: the digits.
+      const std::uint32_t low[2] = {permuted(words[0], words[1], 0x5140U),
+                                    permuted(words[2], words[3], 0x5140U)};
+      const std::uint32_t high[2] = {permuted(words[0], words[1], 0x6262U),
+                                     permuted(words[2], words[3], 0x6262U)};
+      auto* const column = reinterpret_cast<std::uint32_t*>(p + i * 128);
+      column[0] = permuted(high[0], high[1], 0x5410U);
+      column[4] = permuted(low[0], low[1], 0x7632U);
+      column[8] = permuted(low[0], low[1], 0x5410U);
+    }
+  }
+  __device__ __forceinline__ static float stage(const Args& a, int chunk, int lane,
+                                                std::uint32_t largest, const float (&v)[8]) {
+    const Power power = power_for(largest);
+    std::uint8_t* const p = staged_x(a) + chunk * kXChunkBytes + (lane >> 2) * 256 +
+                            (lane >> 3 & 1) * 64 + (lane & 3) * 4;
+    store(p, power.scale, v);
+    store(p + a.x_chunks * kXChunkBytes, power.scale * a.nf4.fine_step, v);
+    return power.inverse;
+  }
+};
 
 // Eight neighbours of the token's embedding.
 __device__ __forceinline__ void load_embedding(const Args& a, int element, float (&v)[8]) {
@@ -310,9 +357,12 @@ __device__ __forceinline__ float load_inputs(const Args& a, const Phase& p, int 
   return 0;
 }
 
+template <class Staging>
 __device__ __forceinline__ void stage_inputs(const Args& a, const Phase& p, int chunk, int lane,
                                              const float (&v)[8], float squares) {
-  const std::uint32_t largest = stage_chunk(a, chunk, lane, v);
+  const std::uint32_t largest = largest_magnitude(v);
+  const float scale = Staging::stage(a, chunk, lane, largest, v);
+  if (lane == 0) shared_state().x_scale[chunk] = scale;
   if (p.reads_stream()) squares = warp_sum(squares);
   if (lane != 0) return;
   if (p.reads_stream()) shared_state().square[chunk] = squares;

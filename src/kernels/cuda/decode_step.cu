@@ -130,7 +130,7 @@ struct Producer {
   }
 };
 
-// A lane's sums of rows g and g + 8 over its block of every four.
+// A lane's sums of rows g and g + 8 over its blocks and terms.
 struct RowSums {
   float low = 0, high = 0;
 };
@@ -147,6 +147,7 @@ __device__ __forceinline__ void add_terms(const float (&c)[8], float scale_low, 
 // How a warp multiplies its 16 rows of one chunk. `bytes`: its part of the chunk; `x`: descriptor
 // of the staged chunk; the slot is given back as soon as its bytes are in registers.
 struct Nvfp4Weights {
+  using Staging = TermStaging;
   __device__ __forceinline__ explicit Nvfp4Weights(const Args& /*a*/) {}
   __device__ __forceinline__ void multiply(const std::uint8_t* bytes, std::uint32_t empty,
                                            std::uint64_t x, float x_scale, int lane,
@@ -196,21 +197,31 @@ struct Nvfp4Weights {
   }
 };
 
-// A level is the sum of two E4M3 numbers, and a unit's products add both. Byte permutations look
-// them up, for codes below 8 and from 8 on, and a mask chooses. The four blocks of 16 columns share
-// a scale, but not sums: these tensor cores keep 13 bits below the largest of what they add up.
+// A level is the sum of a coarse and a fine byte, each times digits of the activations, and a
+// unit's products add both. Byte permutations look four of them up at a time (kernels/nf4_table.h).
+// Columns 2t, 2t + 1 of a product are digits of one block of 64 columns, for two blocks side by
+// side: of lane 4g + t digits 2 and 1, or digit 0 and nothing.
 struct Nf4Weights {
-  Nf4Table table;
+  using Staging = DigitStaging;
+  std::uint32_t lower[2], upper[2], fine[2];
+  std::uint32_t fine_area;  // as descriptors count
 
-  __device__ __forceinline__ explicit Nf4Weights(const Args& a) : table(a.nf4) {}
+  __device__ __forceinline__ explicit Nf4Weights(const Args& a)
+      : lower{a.nf4.lower[0], a.nf4.lower[1]},
+        upper{a.nf4.upper[0], a.nf4.upper[1]},
+        fine{a.nf4.fine[0], a.nf4.fine[1]},
+        fine_area(static_cast<std::uint32_t>(a.x_chunks) * (kXChunkBytes / 16)) {}
 
-  __device__ __forceinline__ static std::uint32_t terms(const std::uint32_t (&levels)[4],
-                                                        std::uint32_t places, std::uint32_t upper) {
-    return (permuted(levels[0], levels[1], places) & ~upper) |
-           (permuted(levels[2], levels[3], places) & upper);
+  // Of four codes.
+  __device__ __forceinline__ std::uint32_t coarse_bytes(std::uint32_t codes,
+                                                        std::uint32_t inverted) const {
+    return permuted(lower[0], lower[1], codes) ^ permuted(upper[0], upper[1], inverted);
   }
-  __device__ __forceinline__ static float unit_scale(const float4& scales, int unit) {
-    return unit == 0 ? scales.x : (unit == 1 ? scales.y : scales.z);
+  __device__ __forceinline__ std::uint32_t fine_bytes(std::uint32_t codes) const {
+    return permuted(fine[0], fine[1], codes);
+  }
+  __device__ __forceinline__ static float sum_of(std::int32_t high, std::int32_t low) {
+    return sum_of_digits(__int_as_float(high), __int_as_float(low));
   }
   __device__ __forceinline__ void multiply(const std::uint8_t* bytes, std::uint32_t empty,
                                            std::uint64_t x, float x_scale, int lane,
@@ -220,55 +231,63 @@ struct Nf4Weights {
     for (int u = 0; u < 4; ++u) {
       words[u] = *reinterpret_cast<const uint4*>(bytes + u * 512 + lane * 16);
     }
-    const auto* const absmax = reinterpret_cast<const float4*>(bytes + 2048) + lane / 4;
-    const float4 scale_low = absmax[0];
-    const float4 scale_high = absmax[8];
+    // Of this lane's blocks in both pairs.
+    const auto* const absmax = reinterpret_cast<const float2*>(bytes + 2048) + lane / 2;
+    const float2 scale_low = absmax[0];
+    const float2 scale_high = absmax[16];
     __syncwarp();
     if (lane == 0) mbarrier_arrive(empty);
-    float c[4][8];
-    float sum_low = 0, sum_high = 0;
-    // Of word j: high and low terms of rows g and g + 8.
-    std::uint32_t high[16][2], low[16][2];
+    // Both pairs' begin here: written after the first wgmma, they would have it run alone.
+    std::int32_t c[2][4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      c[0][i] = kIntegerBits;
+      c[1][i] = kIntegerBits;
+      opaque(c[0][i]);
+      opaque(c[1][i]);
+    }
+    // Of word i of unit u: codes 0..3 and 4..7.
+    std::uint32_t coarse[4][4][2], finer[4][4][2];
 #pragma unroll
     for (int u = 0; u < 4; ++u) {
       const std::uint32_t of_unit[4] = {words[u].x, words[u].y, words[u].z, words[u].w};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int j = 4 * u + i;
-        const std::uint32_t places = of_unit[i] & 0x77777777U;
-        // The signs of the word's bytes, eight copies each.
-        const std::uint32_t upper[2] = {permuted(of_unit[i], 0, 0xBA98U),
-                                        permuted(of_unit[i] << 4, 0, 0xBA98U)};
+        const std::uint32_t inverted = ~of_unit[i];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          high[j][half] = terms(table.high, places >> (16 * half), upper[half]);
-          low[j][half] = terms(table.low, places >> (16 * half), upper[half]);
-        }
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          wgmma_operand(high[j][half]);
-          wgmma_operand(low[j][half]);
+          const std::uint32_t codes = of_unit[i] >> (16 * half);
+          coarse[u][i][half] = coarse_bytes(codes, inverted >> (16 * half));
+          finer[u][i][half] = fine_bytes(codes);
+          wgmma_operand(coarse[u][i][half]);
+          wgmma_operand(finer[u][i][half]);
         }
       }
-      const int j = 4 * u;
+      std::int32_t(&sum)[4] = c[u / 2];
       wgmma_fence();
-      wgmma_m64n16k32(c[u], high[j][0], high[j][1], high[j + 1][0], high[j + 1][1], x + 32 * u);
-      wgmma_m64n16k32_add(c[u], high[j + 2][0], high[j + 2][1], high[j + 3][0], high[j + 3][1],
-                          x + 32 * u + 16);
-      wgmma_m64n16k32_add(c[u], low[j][0], low[j][1], low[j + 1][0], low[j + 1][1], x + 32 * u);
-      wgmma_m64n16k32_add(c[u], low[j + 2][0], low[j + 2][1], low[j + 3][0], low[j + 3][1],
-                          x + 32 * u + 16);
+#pragma unroll
+      for (int s = 0; s < 2; ++s) {
+        const auto& of_coarse = coarse[u];
+        const auto& of_fine = finer[u];
+        const int low = 2 * s;
+        const int high = 2 * s + 1;
+        const std::uint64_t step = x + 32 * u + 16 * s;
+        wgmma_m64n8k32_add(sum, of_coarse[low][0], of_coarse[high][0], of_coarse[low][1],
+                           of_coarse[high][1], step);
+        wgmma_m64n8k32_add(sum, of_fine[low][0], of_fine[high][0], of_fine[low][1],
+                           of_fine[high][1], step + fine_area);
+      }
       wgmma_commit();
-      // Two units on their way: registers have no room for the operands of more.
-      if (u == 0) continue;
-      wgmma_wait<1>();
-      add_terms(c[u - 1], unit_scale(scale_low, u - 1), unit_scale(scale_high, u - 1), sum_low,
-                sum_high);
     }
+    wgmma_wait<2>();
+    float sum_low = sum_of(c[0][0], c[0][1]) * scale_low.x;
+    float sum_high = sum_of(c[0][2], c[0][3]) * scale_high.x;
     wgmma_wait<0>();
-    add_terms(c[3], scale_low.w, scale_high.w, sum_low, sum_high);
-    sums.low = fmaf(sum_low, x_scale, sums.low);
-    sums.high = fmaf(sum_high, x_scale, sums.high);
+    sum_low = fmaf(sum_of(c[1][0], c[1][1]), scale_low.y, sum_low);
+    sum_high = fmaf(sum_of(c[1][2], c[1][3]), scale_high.y, sum_high);
+    const float digits = (lane & 1) == 0 ? x_scale * 0x1p16F : x_scale;
+    sums.low = fmaf(sum_low, digits, sums.low);
+    sums.high = fmaf(sum_high, digits, sums.high);
   }
 };
 
@@ -415,7 +434,7 @@ __device__ __forceinline__ void multiply(const Consumer& c, const Pass& pass, Ri
 // What the chunks of a pass read, a chunk a warp at a time. Values are loaded before the block has
 // finished with the activations of the phase before, and staged after it. The stream is staged
 // whole, by column; of o's and down's inputs the columns of the pass, in the order of its chunks.
-template <int kHeadDim>
+template <int kHeadDim, class Staging>
 __device__ __forceinline__ void stage_pass(const Consumer& c, const Pass& pass) {
   const Phase& p = pass.phase;
   const bool whole_stream = p.reads_stream();
@@ -430,7 +449,7 @@ __device__ __forceinline__ void stage_pass(const Consumer& c, const Pass& pass) 
       squares = load_inputs<kHeadDim>(c.a, p, column * kChunkCols + c.lane * 8, v);
     }
     if (chunk == c.warp) named_barrier<kConsumers>();
-    if (chunk < count) stage_inputs(c.a, p, chunk, c.lane, v, squares);
+    if (chunk < count) stage_inputs<Staging>(c.a, p, chunk, c.lane, v, squares);
   }
 }
 
@@ -446,7 +465,7 @@ __device__ __forceinline__ void multiply_phase(const Consumer& c, const Phase& p
     const int room = whole_stream ? kPassTiles * p.chunks_per_tile - pass.column0 : c.a.x_chunks;
     pass.last = min(p.last, pass.first + room);
     if (!whole_stream || pass.first == p.first) {
-      stage_pass<kHeadDim>(c, pass);
+      stage_pass<kHeadDim, typename Weights::Staging>(c, pass);
     } else {
       named_barrier<kConsumers>();  // the sums of the pass before are read
     }
@@ -609,7 +628,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   more_registers<kConsumerRegisters>();
   fill_tables(launch, thread);
   named_barrier<kConsumers>();
-  // Right operand: 8 columns of N apart the bytes of the x_chunks, core matrices along k 128 bytes.
+  // Right operand: core matrices along k are 128 bytes apart, the second 8 columns of N an area.
   const auto address = static_cast<std::uint64_t>(shared_address(staged_x(a)));
   const auto apart = static_cast<std::uint64_t>(a.x_chunks * kXChunkBytes);
   const std::uint64_t descriptor =
@@ -648,7 +667,7 @@ Args shape_args(const DecodeModel& model) {
   a.o_chunks = chunks_of(model.heads * model.head_dim);
   a.down_chunks = chunks_of(model.intermediate);
   a.inverse_hidden = 1.0F / static_cast<float>(model.hidden);
-  // An E2M1 code is an E4M3 number of 2^-6 its value.
+  // NVFP4: an E2M1 code is an E4M3 number of 2^-6 its value.
   a.code_factor = model.nf4 ? model.nf4_table.factor : 64.0F;
   a.nf4 = model.nf4_table;
   a.group = model.heads / model.kv_heads;

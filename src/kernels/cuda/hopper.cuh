@@ -7,7 +7,7 @@
 #include "e4m3_pair.cuh"
 #include "stream_word.cuh"
 
-// The PTX of Hopper (sm_90a) that the decode step uses: mbarriers, bulk copies, FP8 wgmma. Names
+// The PTX of Hopper (sm_90a) that the decode step uses: mbarriers, bulk copies, 8-bit wgmma. Names
 // follow the instructions; the PTX ISA defines them.
 namespace qf::cuda {
 
@@ -122,6 +122,17 @@ __device__ __forceinline__ void wgmma_m64n16k32_add(float (&c)[8], std::uint32_t
       "{%0,%1,%2,%3,%4,%5,%6,%7},{%8,%9,%10,%11},%12,1,1,1;"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]), "+f"(c[4]), "+f"(c[5]), "+f"(c[6]),
         "+f"(c[7])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
+}
+
+// c [64 x 8] += a [64 x 32] b [32 x 8]: a from registers, b by descriptor, int8 both, sums exact.
+__device__ __forceinline__ void wgmma_m64n8k32_add(std::int32_t (&c)[4], std::uint32_t a0,
+                                                   std::uint32_t a1, std::uint32_t a2,
+                                                   std::uint32_t a3, std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n8k32.s32.s8.s8 "
+      "{%0,%1,%2,%3},{%4,%5,%6,%7},%8,1;"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 }
 

@@ -17,7 +17,8 @@ __device__ float dot4(const float4& w, const float4& x) {
   return fmaf(w.w, x.w, fmaf(w.z, x.z, fmaf(w.y, x.y, w.x * x.x)));
 }
 
-// A chunk of a format, as a lane reads it: rows g and g + 8 of its warp's 16.
+// A chunk of a format, as a lane reads it: rows g and g + 8 of its warp's 16, four columns at a
+// time: of each unit four such parts.
 struct Nvfp4Chunks {
   float factor;  // the codes lie there as E4M3 numbers of 2^-6 their value
   uint2 own;
@@ -36,9 +37,11 @@ struct Nvfp4Chunks {
   __device__ float2 scale(int unit) const {
     return e4m3_pair(scales[unit / 2] >> (16 * (unit % 2)) & 0xFFFFU);
   }
-  __device__ void unpack(std::uint32_t word, float4 (&rows)[2]) const {
+  // Of a unit, for part j.
+  __device__ static int column(int j, int lane) { return 16 * j + 4 * (lane & 3); }
+  __device__ void unpack(const std::uint32_t (&words)[4], int j, float4 (&rows)[2]) const {
     std::uint32_t codes[2];
-    split_stream_word(word, codes[0], codes[1]);
+    split_stream_word(words[j], codes[0], codes[1]);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const float2 low = e4m3_pair(codes[half] & 0xFFFFU);
@@ -66,19 +69,20 @@ struct Nf4Chunks {
   }
   __device__ void take_block(int /*j*/, int /*lane*/) {}
   __device__ float2 scale(int unit) const {
-    const auto of = [unit](const float4& v) {
-      return unit == 0 ? v.x : (unit == 1 ? v.y : (unit == 2 ? v.z : v.w));
+    const auto of = [place = nf4_scale_place(unit)](const float4& v) {
+      return place == 0 ? v.x : (place == 1 ? v.y : (place == 2 ? v.z : v.w));
     };
     return make_float2(of(own[0]), of(own[1]));
   }
-  __device__ void unpack(std::uint32_t word, float4 (&rows)[2]) const {
-    std::uint32_t codes[2];
-    split_nf4_word(word, codes[0], codes[1]);
+  __device__ static int column(int j, int lane) {
+    return 32 * (j / 2) + 8 * (lane & 3) + 4 * (j % 2);
+  }
+  __device__ void unpack(const std::uint32_t (&words)[4], int j, float4 (&rows)[2]) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      rows[half] =
-          make_float4(code_book[codes[half] & 0xFU], code_book[codes[half] >> 4 & 0xFU],
-                      code_book[codes[half] >> 8 & 0xFU], code_book[codes[half] >> 12 & 0xFU]);
+      const std::uint32_t codes = words[j / 2 * 2 + half] >> (16 * (j % 2));
+      rows[half] = make_float4(code_book[codes & 0xFU], code_book[codes >> 4 & 0xFU],
+                               code_book[codes >> 8 & 0xFU], code_book[codes >> 12 & 0xFU]);
     }
   }
 };
@@ -99,16 +103,15 @@ __device__ void add_chunk(Chunks& chunk, const std::uint8_t* bytes, const float*
     chunk.take_block(j, lane);
 #pragma unroll
     for (int u = 0; u < 4; ++u) {
-      const std::int64_t block_col = first_col + 64 * u + 16 * j;
-      if (block_col >= cols) continue;
+      const std::int64_t col = first_col + 64 * u + Chunks::column(j, lane);
+      if (col >= cols) continue;
       const std::uint32_t words[4] = {units[u].x, units[u].y, units[u].z, units[u].w};
       float4 rows[2];
-      chunk.unpack(words[j], rows);
+      chunk.unpack(words, j, rows);
       const float2 scale = chunk.scale(u);
 #pragma unroll
       for (int t = 0; t < Tokens; ++t) {
-        const float4 four =
-            *reinterpret_cast<const float4*>(x + t * cols + block_col + 4 * (lane & 3));
+        const float4 four = *reinterpret_cast<const float4*>(x + t * cols + col);
         sums[t][0] = fmaf(dot4(rows[0], four), scale.x, sums[t][0]);
         sums[t][1] = fmaf(dot4(rows[1], four), scale.y, sums[t][1]);
       }

@@ -13,11 +13,11 @@ constexpr int kThreads = 256;
 constexpr int kWarpBytes = 2304;       // of a chunk
 constexpr int kScaleOffset = 4 * 512;  // in a warp's bytes
 
-// Place of one lane's 16 bytes of codes: 32 columns' worth of two rows.
+// Place of one lane's 16 bytes of codes: 16 columns of a unit in each of two rows.
 struct LanePlace {
   std::int64_t chunk;
   int warp, unit, lane;
-  std::int64_t row, col;  // of the lane's row g and its first column
+  std::int64_t row, col;  // of the lane's row g and the unit's first column
 };
 
 __device__ LanePlace place_of(std::int64_t index, std::int64_t col_chunks) {
@@ -27,7 +27,7 @@ __device__ LanePlace place_of(std::int64_t index, std::int64_t col_chunks) {
   p.warp = static_cast<int>(index >> 7 & 3);
   p.chunk = index >> 9;
   p.row = p.chunk / col_chunks * kStreamRows + p.warp * 16 + (p.lane >> 2);
-  p.col = p.chunk % col_chunks * kStreamCols + p.unit * 64 + 4 * (p.lane & 3);
+  p.col = p.chunk % col_chunks * kStreamCols + p.unit * 64;
   return p;
 }
 
@@ -51,8 +51,8 @@ __global__ void pack_kernel(Nvfp4View w, std::int64_t col_chunks, std::int64_t l
   const LanePlace p = place_of(index, col_chunks);
   std::uint32_t words[4];
   for (int j = 0; j < 4; ++j) {
-    words[j] = stream_word(placed_codes(w, p.row, p.col + 16 * j),
-                           placed_codes(w, p.row + 8, p.col + 16 * j));
+    const std::int64_t col = p.col + 16 * j + 4 * (p.lane & 3);
+    words[j] = stream_word(placed_codes(w, p.row, col), placed_codes(w, p.row + 8, col));
   }
   std::uint8_t* const out = chunks + p.chunk * kStreamChunkBytes + p.warp * kWarpBytes;
   *reinterpret_cast<uint4*>(out + p.unit * 512 + p.lane * 16) =
@@ -109,24 +109,24 @@ __global__ void dequantize_kernel(StreamView w, StreamRows rows, std::int64_t fi
   }
 }
 
-// NF4's codes of columns col .. col + 3, the first in the lowest nibble.
-__device__ std::uint32_t nf4_codes(const Nf4View& w, std::int64_t row, std::int64_t col) {
-  if (row >= w.rows || col >= w.cols) return 0;
+// The levels of columns col .. col + 7, the first in the lowest nibble.
+__device__ std::uint32_t nf4_levels(const Nf4View& w, std::int64_t row, std::int64_t col) {
   const std::uint8_t* const bytes = w.codes + (row * w.cols + col) / 2;
-  const std::uint32_t swapped =
-      static_cast<std::uint32_t>(bytes[0]) | static_cast<std::uint32_t>(bytes[1]) << 8;
-  return (swapped & 0x0F0FU) << 4 | (swapped >> 4 & 0x0F0FU);
+  std::uint32_t swapped = 0;
+  for (int i = 0; i < 4; ++i) swapped |= static_cast<std::uint32_t>(bytes[i]) << (8 * i);
+  return (swapped & 0x0F0F0F0FU) << 4 | (swapped >> 4 & 0x0F0F0F0FU);
 }
 
-__global__ void pack_nf4_kernel(Nf4View w, std::int64_t col_chunks, std::int64_t lanes,
-                                std::uint8_t* chunks) {
+__global__ void pack_nf4_kernel(Nf4View w, std::uint64_t code_of, std::int64_t col_chunks,
+                                std::int64_t lanes, std::uint8_t* chunks) {
   const std::int64_t index = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (index >= lanes) return;
   const LanePlace p = place_of(index, col_chunks);
   std::uint32_t words[4];
-  for (int j = 0; j < 4; ++j) {
-    words[j] =
-        nf4_word(nf4_codes(w, p.row, p.col + 16 * j), nf4_codes(w, p.row + 8, p.col + 16 * j));
+  for (int i = 0; i < 4; ++i) {
+    const std::int64_t row = p.row + 8 * (i % 2);
+    const std::int64_t col = p.col + 32 * (i / 2) + 8 * (p.lane & 3);
+    words[i] = row < w.rows && col < w.cols ? nf4_word(nf4_levels(w, row, col), code_of) : 0;
   }
   std::uint8_t* const out = chunks + p.chunk * kStreamChunkBytes + p.warp * kWarpBytes;
   *reinterpret_cast<uint4*>(out + p.unit * 512 + p.lane * 16) =
@@ -137,7 +137,8 @@ __global__ void pack_nf4_kernel(Nf4View w, std::int64_t col_chunks, std::int64_t
   const std::int64_t row = p.row + 8 * half;
   const std::int64_t block = p.chunk % col_chunks * (kStreamCols / kNf4Block) + p.unit;
   const std::int64_t blocks = w.cols / kNf4Block;
-  reinterpret_cast<float*>(out + kScaleOffset)[(p.lane / 4 + 8 * half) * 4 + p.unit] =
+  reinterpret_cast<float*>(out +
+                           kScaleOffset)[(p.lane / 4 + 8 * half) * 4 + nf4_scale_place(p.unit)] =
       row < w.rows && block < blocks ? w.absmax[row * blocks + block] : 0.0F;
 }
 
@@ -155,27 +156,27 @@ __global__ void dequantize_nf4_kernel(StreamNf4View w, StreamRows rows, std::int
   const int warp = index >> 7;
   const std::int64_t first_row = first_chunk / col_chunks * kStreamRows - rows.first +
                                  chunk / col_chunks * kStreamRows + warp * 16 + (lane >> 2);
-  const std::int64_t first_col = chunk % col_chunks * kStreamCols + unit * 64 + 4 * (lane & 3);
+  const std::int64_t first_col = chunk % col_chunks * kStreamCols + unit * 64 + 8 * (lane & 3);
   const std::uint8_t* const in =
       w.chunks + (first_chunk + chunk) * kStreamChunkBytes + warp * kWarpBytes;
   const uint4 quad = *reinterpret_cast<const uint4*>(in + unit * 512 + lane * 16);
   const std::uint32_t words[4] = {quad.x, quad.y, quad.z, quad.w};
-  const float* const absmax = reinterpret_cast<const float*>(in + kScaleOffset) + unit;
+  const float* const absmax =
+      reinterpret_cast<const float*>(in + kScaleOffset) + nf4_scale_place(unit);
 #pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    const std::int64_t col = first_col + 16 * j;
-    if (col >= w.cols) continue;
-    std::uint32_t codes[2];
-    split_nf4_word(words[j], codes[0], codes[1]);
+  for (int i = 0; i < 4; ++i) {
+    const int half = i % 2;
+    const std::int64_t col = first_col + 32 * (i / 2);
+    const std::int64_t row = first_row + 8 * half;
+    if (col >= w.cols || row < 0 || row >= rows.count) continue;
+    const float scale = absmax[((lane >> 2) + 8 * half) * 4];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const std::int64_t row = first_row + 8 * half;
-      if (row < 0 || row >= rows.count) continue;
-      const float scale = absmax[((lane >> 2) + 8 * half) * 4];
-      store4(out + row * w.cols + col, make_float4(code_book[codes[half] & 0xFU] * scale,
-                                                   code_book[codes[half] >> 4 & 0xFU] * scale,
-                                                   code_book[codes[half] >> 8 & 0xFU] * scale,
-                                                   code_book[codes[half] >> 12 & 0xFU] * scale));
+    for (int four = 0; four < 2; ++four) {
+      const std::uint32_t codes = words[i] >> (16 * four);
+      store4(
+          out + row * w.cols + col + 4 * four,
+          make_float4(code_book[codes & 0xFU] * scale, code_book[codes >> 4 & 0xFU] * scale,
+                      code_book[codes >> 8 & 0xFU] * scale, code_book[codes >> 12 & 0xFU] * scale));
     }
   }
 }
@@ -231,14 +232,16 @@ cudaError_t pack_stream(const Nvfp4View& w, std::uint8_t* chunks, cudaStream_t s
   return cudaGetLastError();
 }
 
-cudaError_t pack_stream(const Nf4View& w, std::uint8_t* chunks, cudaStream_t stream) {
+cudaError_t pack_stream(const Nf4View& w, const Nf4Table& table, std::uint8_t* chunks,
+                        cudaStream_t stream) {
   if (w.rows <= 0 || w.cols <= 0 || w.block != kNf4Block || w.cols % kNf4Block != 0 ||
       misaligned(chunks)) {
     return cudaErrorInvalidValue;
   }
   const PackShape shape = pack_shape(w.rows, w.cols);
   if (shape.grid == 0) return cudaErrorInvalidValue;
-  pack_nf4_kernel<<<shape.grid, kThreads, 0, stream>>>(w, shape.col_chunks, shape.lanes, chunks);
+  pack_nf4_kernel<<<shape.grid, kThreads, 0, stream>>>(w, table.code_of, shape.col_chunks,
+                                                       shape.lanes, chunks);
   return cudaGetLastError();
 }
 

@@ -4,7 +4,8 @@
 
 #include "qwen3fp4/kernels/fp4.h"
 
-// The 32-bit word of the stream layout (kernels/cuda/stream_layout.h).
+// The 32-bit word of the stream layout (kernels/cuda/stream_layout.h); NF4's is nf4_word()
+// (kernels/nf4_table.h).
 namespace qf::cuda {
 
 // Bits of an E4M3 number that an E2M1 code uses, in each byte: sign 7, exponent and mantissa 4..2.
@@ -60,28 +61,8 @@ static_assert(e4m3_to_float(e4m3_of_codes(0x7) & 0xFF) * 64.0F == 6.0F &&
                   e4m3_to_float(e4m3_of_codes(0x1) & 0xFF) * 64.0F == 0.5F,
               "E2M1 is E4M3 with other exponents, subnormals included");
 
-// The word of four NF4 codes of each of two rows, the first in the lowest nibble.
-QF_HD constexpr std::uint32_t nf4_word(std::uint32_t low, std::uint32_t high) {
-  std::uint32_t word = (low & 0x7777U) | (high & 0x7777U) << 16;
-  for (unsigned k = 0; k < 4; ++k) {
-    word |= (low >> (4 * k + 3) & 1U) << (8 * k + 7) | (high >> (4 * k + 3) & 1U) << (8 * k + 3);
-  }
-  return word;
-}
-QF_HD constexpr void split_nf4_word(std::uint32_t word, std::uint32_t& low, std::uint32_t& high) {
-  low = word & 0x7777U;
-  high = word >> 16 & 0x7777U;
-  for (unsigned k = 0; k < 4; ++k) {
-    low |= (word >> (8 * k + 7) & 1U) << (4 * k + 3);
-    high |= (word >> (8 * k + 3) & 1U) << (4 * k + 3);
-  }
-}
-QF_HD constexpr bool nf4_word_is_inverse(std::uint32_t low, std::uint32_t high) {
-  std::uint32_t got_low = 0;
-  std::uint32_t got_high = 0;
-  split_nf4_word(nf4_word(low, high), got_low, got_high);
-  return got_low == low && got_high == high;
-}
-static_assert(nf4_word_is_inverse(0xF731, 0x08CE) && nf4_word_is_inverse(0x8000, 0x7FFF));
+// NF4: which of a row's four absmax in a chunk is that of block `block`. A lane multiplies blocks 0
+// and 2, or 1 and 3.
+QF_HD constexpr int nf4_scale_place(int block) { return (block & 1) << 1 | block >> 1; }
 
 }  // namespace qf::cuda

@@ -18,10 +18,13 @@
 // Arithmetic: an activation is the sum of three E4M3 terms times a power of two shared by 256
 // neighbours; products with the weights' exact E4M3 codes run on the FP8 tensor cores, block
 // scales are applied in fp32. For y = W x, |y - exact| <= 2^-11 sum |w x|: closer than fp16
-// activations. An NF4 level is the sum of two E4M3 numbers within 2^-11 of itself (nf4_table.h),
-// which adds as much to the bound. The stream (the residual) is fixed point in steps of 2^-30, so
-// that |x| < 2^26, because integer sums do not depend on the order in which the blocks add to them;
-// all other sums have a fixed order. So the same inputs give the same bits in every run.
+// activations. With NF4 an activation is an integer below 2^21 times a power of two shared by 256
+// neighbours, a level a coarse byte and a fine one (nf4_table.h), and products run on the int8
+// tensor cores: |y - exact| <= sum absmax (2^-13 |x| + 2^-20 m), where m is the largest |x| of x's
+// 256, and absmax that of the weight's block. The stream (the residual) is fixed point in steps of
+// 2^-30, so that |x| < 2^26, because integer sums do not depend on the order in which the blocks
+// add to them; all other sums have a fixed order. So the same inputs give the same bits in every
+// run.
 namespace qf::cuda {
 
 inline constexpr int kDecodeMaxLayers = 64;
