@@ -205,16 +205,19 @@ struct Nf4Weights {
   using Staging = DigitStaging;
   std::uint32_t lower[2], upper[2], fine[2];
   std::uint32_t fine_area;  // as descriptors count
+  std::uint32_t minus_one;
 
   __device__ __forceinline__ explicit Nf4Weights(const Args& a)
       : lower{a.nf4.lower[0], a.nf4.lower[1]},
         upper{a.nf4.upper[0], a.nf4.upper[1]},
         fine{a.nf4.fine[0], a.nf4.fine[1]},
-        fine_area(static_cast<std::uint32_t>(a.x_chunks) * (kXChunkBytes / 16)) {}
+        fine_area(static_cast<std::uint32_t>(a.x_chunks) * (kXChunkBytes / 16)),
+        minus_one(a.minus_one) {}
 
   // Of four codes.
-  __device__ __forceinline__ std::uint32_t coarse_bytes(std::uint32_t codes,
-                                                        std::uint32_t inverted) const {
+  __device__ __forceinline__ std::uint32_t coarse_bytes(std::uint32_t codes) const {
+    // ~codes, as a multiplication: the pipe of the other integer operations is the busy one.
+    const std::uint32_t inverted = codes * minus_one + minus_one;
     return permuted(lower[0], lower[1], codes) ^ permuted(upper[0], upper[1], inverted);
   }
   __device__ __forceinline__ std::uint32_t fine_bytes(std::uint32_t codes) const {
@@ -253,11 +256,10 @@ struct Nf4Weights {
       const std::uint32_t of_unit[4] = {words[u].x, words[u].y, words[u].z, words[u].w};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const std::uint32_t inverted = ~of_unit[i];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const std::uint32_t codes = of_unit[i] >> (16 * half);
-          coarse[u][i][half] = coarse_bytes(codes, inverted >> (16 * half));
+          coarse[u][i][half] = coarse_bytes(codes);
           finer[u][i][half] = fine_bytes(codes);
           wgmma_operand(coarse[u][i][half]);
           wgmma_operand(finer[u][i][half]);
@@ -670,6 +672,7 @@ Args shape_args(const DecodeModel& model) {
   // NVFP4: an E2M1 code is an E4M3 number of 2^-6 its value.
   a.code_factor = model.nf4 ? model.nf4_table.factor : 64.0F;
   a.nf4 = model.nf4_table;
+  a.minus_one = ~0U;
   a.group = model.heads / model.kv_heads;
   a.subgroups = ceil_divide(a.group, kHeadsPerItem);
   return a;
