@@ -22,6 +22,7 @@
 #include "qwen3fp4/train/ask.h"
 #include "qwen3fp4/train/checkpoint.h"
 #include "qwen3fp4/train/export.h"
+#include "qwen3fp4/train/identity.h"
 #include "qwen3fp4/train/memory_plan.h"
 #include "qwen3fp4/train/snapshot.h"
 #include "train_data.h"
@@ -40,8 +41,8 @@ constexpr std::int64_t kPlannedSteps = 50;
 // The identity preset's are higher, because KL holds the model where it is.
 constexpr double kDitheredRate = 4.5e-4;
 constexpr double kOriginalRate = 7.5e-4;
-constexpr double kIdentityDitheredRate = 8.1e-4;
-constexpr double kIdentityOriginalRate = 1.34e-3;
+constexpr double kIdentityDitheredRate = 9.3e-4;
+constexpr double kIdentityOriginalRate = 1.54e-3;
 constexpr double kDistillRate = 3e-3;
 
 // Longest answer to --sample-prompt.
@@ -71,7 +72,11 @@ class TrainCommand {
       : options_(std::move(options)),
         folder_(ModelFolder::open(options_.model.folder)),
         data_(training_data(options_, folder_)),
-        stream_(data_, options_.batch, options_.settings.seed) {}
+        stream_(data_, options_.batch, options_.settings.seed) {
+    if (options_.identity_layers) {
+      options_.start.last_layers = identity_layers(folder_.config.num_hidden_layers);
+    }
+  }
   void run();
 
  private:

@@ -239,8 +239,9 @@ void settle_identity(const CLI::App& command, TrainOptions& options) {
     options.system_mix = {mix.template_default, mix.none, mix.empty, mix.other};
   }
   if (command.count("--kl-weight") == 0) options.settings.kl_weight = 2.5;
-  if (command.count("--steps") == 0) options.settings.schedule.steps = 900;
+  if (command.count("--steps") == 0) options.settings.schedule.steps = 1000;
   if (command.count("--batch") == 0) options.batch.sequences = 32;
+  options.identity_layers = command.count("--train-last-layers") == 0 && !options.start.embedding;
 }
 
 void settle_distill(const CLI::App& command, TrainOptions& options) {

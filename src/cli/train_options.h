@@ -28,6 +28,7 @@ struct TrainOptions {
   BatchSize batch;
 
   TrainStart start;
+  bool identity_layers = false;  // as many of the last layers as the identity preset trains
   std::string init_master;
   TrainSettings settings;
   double learning_rate = 0;        // 0: from the model's block scales
