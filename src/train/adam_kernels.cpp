@@ -88,10 +88,13 @@ at::Tensor dequantize(const Nvfp4View& weight, RowRange rows, at::TensorOptions 
     if (out.scalar_type() == at::kFloat) {
       return dequantize_nvfp4(weight, part, out.mutable_data_ptr<float>() + begin * weight.cols);
     }
-    std::vector<float> values(static_cast<std::size_t>(part.count * weight.cols));
-    dequantize_nvfp4(weight, part, values.data());
-    auto* const halves = reinterpret_cast<std::uint16_t*>(out.mutable_data_ptr<at::BFloat16>());
-    std::transform(values.begin(), values.end(), halves + begin * weight.cols, float_to_bf16);
+    auto* halves = reinterpret_cast<std::uint16_t*>(out.mutable_data_ptr<at::BFloat16>()) +
+                   begin * weight.cols;
+    std::vector<float> row(static_cast<std::size_t>(weight.cols));
+    for (std::int64_t i = 0; i < part.count; ++i, halves += weight.cols) {
+      dequantize_nvfp4(weight, {part.first + i, 1}, row.data());
+      std::transform(row.begin(), row.end(), halves, float_to_bf16);
+    }
   });
   return out;
 }

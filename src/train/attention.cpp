@@ -142,9 +142,9 @@ Attended prompt_attention(const at::Tensor& q_NHE, const at::Tensor& k_NKE, cons
 Attended attention(const at::Tensor& q_NHE, const at::Tensor& k_NKE, const at::Tensor& v_NKE,
                    const PackedRows& rows) {
   if (!flash(q_NHE)) {
-    auto attended =
-        exact_attention(q_NHE.to(at::kFloat), k_NKE.to(at::kFloat), v_NKE.to(at::kFloat), rows);
-    attended.out_NHE = attended.out_NHE.to(q_NHE.scalar_type());
+    auto attended = exact_attention(converted(q_NHE, at::kFloat), converted(k_NKE, at::kFloat),
+                                    converted(v_NKE, at::kFloat), rows);
+    attended.out_NHE = converted(attended.out_NHE, q_NHE.scalar_type());
     return attended;
   }
   const std::int64_t width = q_NHE.size(2);
@@ -165,10 +165,11 @@ AttentionInputs attention_backward(const at::Tensor& dout_NHE, const AttentionIn
                                    const Attended& attended, const PackedRows& rows) {
   const auto type = inputs.q_NHE.scalar_type();
   if (!flash(inputs.q_NHE)) {
-    const auto exact = [](const at::Tensor& x) { return x.to(at::kFloat); };
+    const auto exact = [](const at::Tensor& x) { return converted(x, at::kFloat); };
     const auto gradient = exact_backward(
         exact(dout_NHE), {exact(inputs.q_NHE), exact(inputs.k_NKE), exact(inputs.v_NKE)}, rows);
-    return {gradient.q_NHE.to(type), gradient.k_NKE.to(type), gradient.v_NKE.to(type)};
+    return {converted(gradient.q_NHE, type), converted(gradient.k_NKE, type),
+            converted(gradient.v_NKE, type)};
   }
   const DeterministicOrder order;
   auto [dq, dk, dv] = at::_flash_attention_backward(

@@ -7,6 +7,7 @@
 
 #include "block_kernels.h"
 #include "operations.h"
+#include "task_rows.h"
 
 namespace qf {
 namespace {
@@ -31,10 +32,11 @@ StreamNorm norm_of(const Block& block, const at::Tensor& x, const at::Tensor& ad
       on_cuda::has_stream_norm(weight.size(0))) {
     return on_cuda::add_norm(x, added, weight, eps);
   }
-  auto h = x.to(at::kFloat);
-  if (added.defined()) h = tapped(block, names.sum, h + added);
+  auto h = converted(x, at::kFloat);
+  if (added.defined()) h = tapped(block, names.sum, sum_of(h, added));
   auto normed = rms_norm(h, weight, eps);
-  return {std::move(h), tapped(block, names.norm, normed.y).to(type), std::move(normed.rstd)};
+  return {std::move(h), converted(tapped(block, names.norm, normed.y), type),
+          std::move(normed.rstd)};
 }
 
 struct HeadNames {
@@ -59,7 +61,7 @@ Rotated rotate(const Block& block, const at::Tensor& x_NHE, Norm which, const He
                                  block.rows);
   }
   Rotated result;
-  auto x = x_NHE.to(at::kFloat);
+  auto x = converted(x_NHE, at::kFloat);
   if (block.config.qk_norm) {
     auto normed = rms_norm(x, block.weights[which], block.config.rms_norm_eps);
     result.raw = std::move(x);
@@ -67,7 +69,7 @@ Rotated rotate(const Block& block, const at::Tensor& x_NHE, Norm which, const He
     x = tapped(block, names.norm, normed.y);
   }
   x = tapped(block, names.rope, block.backend.apply_rope(x, block.rows.cos, block.rows.sin));
-  result.rotated = x.to(x_NHE.scalar_type());
+  result.rotated = converted(x, x_NHE.scalar_type());
   return result;
 }
 
@@ -81,13 +83,14 @@ at::Tensor rotate_backward(const Block& block, const at::Tensor& gradient, const
     return back.x.view({gradient.size(0), -1});
   }
   // The inverse of a rotation is the one by the opposite angle, which is also its transpose.
-  auto dx = block.backend.apply_rope(gradient.to(at::kFloat), block.rows.cos, -block.rows.sin);
+  auto dx =
+      block.backend.apply_rope(converted(gradient, at::kFloat), block.rows.cos, -block.rows.sin);
   if (block.config.qk_norm) {
     auto back = rms_norm_backward(dx, forward.raw, forward.rstd, block.weights[which]);
     sink.norm(which, back.weight);
     dx = std::move(back.x);
   }
-  return dx.view({dx.size(0), -1}).to(gradient.scalar_type());
+  return converted(dx, gradient.scalar_type()).view({dx.size(0), -1});
 }
 
 at::Tensor attention_input_backward(const Block& block, const BlockActivations& a,
@@ -166,7 +169,10 @@ at::Tensor block_output(const Block& block, const BlockActivations& activations)
   const auto& down = block.weights[Linear::kDown];
   const auto mlp = tapped(block, ".mlp.down_proj", product(activations.hidden, down.t()));
   auto out = at::empty(mlp.sizes(), down.options());
-  at::add_out(out, activations.h, mlp);  // in f32, then rounded
+  by_rows(out.size(0), out.is_cuda(), [&](std::int64_t first, std::int64_t count) {
+    auto rows = out.narrow(0, first, count);  // in f32, then rounded
+    at::add_out(rows, activations.h.narrow(0, first, count), mlp.narrow(0, first, count));
+  });
   return tapped(block, "", out);
 }
 
@@ -174,7 +180,7 @@ at::Tensor block_backward(const Block& block, const BlockActivations& a, const a
                           BlockSink& sink) {
   const BlockWeights& w = block.weights;
   const auto type = w[Linear::kQ].scalar_type();
-  const auto dnormed_h = mlp_backward(block, a, dy_ND.to(type), sink);
+  const auto dnormed_h = mlp_backward(block, a, converted(dy_ND, type), sink);
   const auto dh =
       norm_backward(dnormed_h, {a.h, a.normed_h, a.h_rstd}, w[Norm::kPostAttention], dy_ND);
   sink.norm(Norm::kPostAttention, dh.weight);

@@ -7,24 +7,11 @@
 
 #include "block_kernels.h"
 #include "operations.h"
-#include "qwen3fp4/quant/parallel.h"
+#include "task_rows.h"
 
 // Shapes in this file: as in the header; r some of a chunk's m tokens, computed as one task.
 namespace qf {
 namespace {
-
-constexpr std::int64_t kTaskRows = 64;
-
-// run(first, count) over `rows` tokens: in parallel tasks on the CPU, at once on a GPU.
-template <class Run>
-void by_rows(std::int64_t rows, bool cuda, const Run& run) {
-  if (cuda) {
-    run(std::int64_t{0}, rows);
-    return;
-  }
-  parallel_chunks(rows, kTaskRows,
-                  [&](std::int64_t first, std::int64_t end) { run(first, end - first); });
-}
 
 // Tokens [first, first + count) of a part, before one chunk of the head.
 struct Tokens {
@@ -38,13 +25,14 @@ struct Tokens {
 
 struct HeadChunk {
   std::int64_t first, count;
-  at::Tensor w_cD = {}, teacher_w_cD = {};
+  at::Tensor w_cD = {};
+  RightOperand w_Dc = {}, teacher_w_Dc = {};
 
   [[nodiscard]] at::Tensor logits(const Tokens& tokens) const {
-    return product_f32(tokens.of(tokens.part.hidden_MD), w_cD.t());
+    return product_f32(tokens.of(tokens.part.hidden_MD), w_Dc);
   }
   [[nodiscard]] at::Tensor teacher_logits(const Tokens& tokens) const {
-    return product_f32(tokens.of(tokens.part.teacher_MD), teacher_w_cD.t());
+    return product_f32(tokens.of(tokens.part.teacher_MD), teacher_w_Dc);
   }
 };
 
@@ -105,7 +93,10 @@ void for_each_chunk(const ModelWeight& head, const ModelWeight* teacher_head,
   for (std::int64_t first = 0; first < rows; first += chunks.head_rows) {
     HeadChunk chunk{.first = first, .count = std::min(chunks.head_rows, rows - first)};
     chunk.w_cD = head.rows(first, chunk.count, type);
-    if (teacher_head != nullptr) chunk.teacher_w_cD = teacher_head->rows(first, chunk.count, type);
+    chunk.w_Dc = RightOperand(chunk.w_cD.t());
+    if (teacher_head != nullptr) {
+      chunk.teacher_w_Dc = RightOperand(teacher_head->rows(first, chunk.count, type).t());
+    }
     run(chunk);
   }
 }

@@ -12,12 +12,28 @@
 // Shapes: N rows (tokens), H query heads, K key/value heads, E head_dim.
 namespace qf {
 
+// x.to(type) and a + b, by all threads.
+[[nodiscard]] at::Tensor converted(const at::Tensor& x, at::ScalarType type);
+[[nodiscard]] at::Tensor sum_of(const at::Tensor& a, const at::Tensor& b);
+
 // a [M, K] times b [K, N], in a's type.
 [[nodiscard]] at::Tensor product(const at::Tensor& a, const at::Tensor& b);
 // out += a b. `out`: of a's type, or f32 with sums that are never rounded to a narrower type.
 void add_product(const at::Tensor& a, const at::Tensor& b, at::Tensor& out);
 // f32 a b of operands of any type: nothing but the operands is rounded to it.
 [[nodiscard]] at::Tensor product_f32(const at::Tensor& a, const at::Tensor& b);
+
+// b of several products, which is brought into the order that they take but once.
+class RightOperand {
+ public:
+  RightOperand() = default;
+  explicit RightOperand(at::Tensor b);
+  friend at::Tensor product_f32(const at::Tensor& a, const RightOperand& b);
+
+ private:
+  at::Tensor b_, pairs_;
+};
+[[nodiscard]] at::Tensor product_f32(const at::Tensor& a, const RightOperand& b);
 
 struct Normed {
   at::Tensor y;     // like x
