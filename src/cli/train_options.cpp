@@ -117,8 +117,10 @@ void bind_weights(CLI::App& command, TrainOptions& options) {
                   "their cells)")
       ->type_name("DIR");
   command
-      .add_option("--train-last-layers", options.start.last_layers,
-                  "Train only these many layers, with norm and head; 0: all")
+      .add_option(
+          "--train-last-layers", options.start.last_layers,
+          "Train only these many of the last layers, with norm and head; 0: all (unless given, "
+          "--preset identity takes four fifths)")
       ->check(at_least(0))
       ->capture_default_str();
   command

@@ -81,8 +81,8 @@ struct Args {
   float code_factor;     // of what stands for the weights' codes: 64, or NF4's table's
   Nf4Table nf4;
   std::uint32_t minus_one;  // from the host, so that no compiler knows it
-  std::int32_t group;      // query heads of one key/value head
-  std::int32_t subgroups;  // items of one key/value head
+  std::int32_t group;       // query heads of one key/value head
+  std::int32_t subgroups;   // items of one key/value head
 };
 
 struct LaunchArgs {
