@@ -66,9 +66,8 @@ bool has_stream_layout(const WeightMatrix& weight) {
   if (weight.format() != WeightFormat::kNf4) return has_e4m3_scales(weight);
   // Weights are packed by the table of this code book.
   const auto levels = weight.code_book().cpu();
-  for (unsigned i = 0; i < 16; ++i) {
-    if (floats(levels)[i] != nf4_to_float(i)) return false;
-  }
+  const auto book = papers_nf4_book();
+  if (!std::equal(book.begin(), book.end(), floats(levels))) return false;
   return weight.nf4_view().block == kNf4Block && weight.in_features() % kNf4Block == 0;
 }
 bool is_nf4(const WeightMatrix& weight) { return weight.format() == WeightFormat::kNf4; }
@@ -368,9 +367,7 @@ void pack_rows(const WeightMatrix& weight, std::int64_t first, std::int64_t coun
 
 // NF4's levels in the order of the stream layout's codes.
 at::Tensor stream_code_book(at::Device device) {
-  std::array<float, 16> book{};
-  for (unsigned i = 0; i < 16; ++i) book[i] = nf4_to_float(i);
-  const auto levels = levels_by_code(book, papers_nf4_table());
+  const auto levels = levels_by_code(papers_nf4_book(), papers_nf4_table());
   auto out = at::empty({16}, at::kFloat);
   std::copy(levels.begin(), levels.end(), floats_out(out));
   return out.to(device);

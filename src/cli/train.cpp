@@ -17,6 +17,7 @@
 #include "qwen3fp4/base/file.h"
 #include "qwen3fp4/base/interrupt.h"
 #include "qwen3fp4/memory/guard.h"
+#include "qwen3fp4/memory/host_cap.h"
 #include "qwen3fp4/run/export_checkpoint.h"
 #include "qwen3fp4/run/inference_plan.h"
 #include "qwen3fp4/train/ask.h"
@@ -73,7 +74,7 @@ class TrainCommand {
         folder_(ModelFolder::open(options_.model.folder)),
         data_(training_data(options_, folder_)),
         stream_(data_, options_.batch, options_.settings.seed) {
-    if (options_.identity_layers) {
+    if (options_.preset_layers) {
       options_.start.last_layers = identity_layers(folder_.config.num_hidden_layers);
     }
   }
@@ -221,9 +222,10 @@ double TrainCommand::learning_rate() const {
 
 void TrainCommand::print_plan() const {
   const auto& s = options_.settings;
-  spdlog::info("model    {} ({} layers), {} in {}", options_.model.folder,
-               model_->config().num_hidden_layers, options_.model.backend,
-               s.compute == ComputeDtype::kBF16 ? "bf16" : "fp32");
+  const std::int64_t layers = model_->config().num_hidden_layers;
+  const std::int64_t trained = options_.start.last_layers > 0 ? options_.start.last_layers : layers;
+  spdlog::info("model    {} ({} of {} layers train), {} in {}", options_.model.folder, trained,
+               layers, options_.model.backend, s.compute == ComputeDtype::kBF16 ? "bf16" : "fp32");
   for (const DataSummary& part : data_.summary()) {
     spdlog::info("data     {}: {:.0f} %, {} examples, {} tokens, {} of them trained{}", part.name,
                  100 * part.share, part.examples, part.tokens, part.targets,
@@ -366,6 +368,7 @@ void TrainCommand::rescue(TrainReport& report) {
 }
 
 void TrainCommand::train() {
+  if (options_.model.backend == "cpu") keep_free_pages();
   const std::int64_t steps = options_.settings.schedule.steps;
   TrainReport report({options_.log, options_.tensorboard}, trainer_->progress().steps_done, steps);
   const auto due = [&](std::int64_t every, std::int64_t step) {
@@ -496,6 +499,9 @@ void TrainCommand::run() {
     check_export(options_.model.folder, options_.out, export_options());
     check_exports();
     check_watching();
+  }
+  if (!options_.resume.empty()) {
+    check_checkpoint(options_.resume, settings_json(options_, data_), kLearningRateSetting);
   }
   if (plan_only()) return;
   load();

@@ -243,7 +243,7 @@ void settle_identity(const CLI::App& command, TrainOptions& options) {
   if (command.count("--kl-weight") == 0) options.settings.kl_weight = 2.5;
   if (command.count("--steps") == 0) options.settings.schedule.steps = 1000;
   if (command.count("--batch") == 0) options.batch.sequences = 32;
-  options.identity_layers = command.count("--train-last-layers") == 0 && !options.start.embedding;
+  options.preset_layers = command.count("--train-last-layers") == 0 && !options.start.embedding;
 }
 
 void settle_distill(const CLI::App& command, TrainOptions& options) {
@@ -347,7 +347,7 @@ std::string settings_json(const TrainOptions& options, const Dataset& data) {
       {"--freeze", options.start.freeze},
       {"--micro-batch-tokens", s.micro_batch_tokens},
       {"--steps", s.schedule.steps},
-      {"--lr", s.schedule.peak},
+      {kLearningRateSetting, s.schedule.peak},
       {"--schedule", static_cast<int>(s.schedule.shape)},
       {"--warmup", s.schedule.warmup_steps},
       {"--weight-decay", s.weight_decay},

@@ -28,7 +28,7 @@ struct TrainOptions {
   BatchSize batch;
 
   TrainStart start;
-  bool identity_layers = false;  // as many of the last layers as the identity preset trains
+  bool preset_layers = false;  // as many of the last layers as the preset takes
   std::string init_master;
   TrainSettings settings;
   double learning_rate = 0;        // 0: from the model's block scales
@@ -59,6 +59,7 @@ void bind(CLI::App& command, TrainOptions& options);
 // Fills in what was not given: the preset's values, paths, the compute type. Throws (exit code 2)
 // for options that do not go together.
 void settle(const CLI::App& command, TrainOptions& options);
+inline constexpr const char* kLearningRateSetting = "--lr";  // known once the model is loaded
 // Everything that decides the bits of a step, as the JSON object that a checkpoint keeps.
 [[nodiscard]] std::string settings_json(const TrainOptions& options, const Dataset& data);
 

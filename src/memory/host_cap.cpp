@@ -160,10 +160,6 @@ void install_host_cap() {
     // of 0.4.
     constexpr int kMappedBytes = 4 << 20;
     mallopt(M_MMAP_THRESHOLD, kMappedBytes);
-    // What a step frees on top of a heap it takes again at once: pages given back in between cost a
-    // training step 6 % of its time.
-    constexpr int kKeptBytes = 64 << 20;
-    mallopt(M_TRIM_THRESHOLD, kKeptBytes);
     static CappedAllocator allocator;
     constexpr std::uint8_t kOverTheDefault = 1;
     c10::SetCPUAllocator(&allocator, kOverTheDefault);
@@ -171,6 +167,10 @@ void install_host_cap() {
 }
 
 void give_back_free_pages() { malloc_trim(0); }
+void keep_free_pages() {
+  constexpr int kKeptBytes = 64 << 20;
+  mallopt(M_TRIM_THRESHOLD, kKeptBytes);
+}
 
 void set_allocation_hook(AllocationHook hook) { allocation_hook = hook; }
 

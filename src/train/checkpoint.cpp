@@ -63,7 +63,7 @@ Json read_papers(const DatReader& file) {
   file.read(*entry, std::as_writable_bytes(std::span(text)));
   auto papers = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   QF_CHECK(papers.is_object() && papers.contains("steps_done") && papers.contains("last_norm") &&
-               papers.contains("settings"),
+               papers.contains("settings") && papers["settings"].is_object(),
            "{}: entry '{}': expected steps_done, last_norm and settings, found {}",
            file.source().name(), kPapers, text.substr(0, 100));
   return papers;
@@ -102,6 +102,15 @@ void save_checkpoint(const std::filesystem::path& path, const ModelWeights& mode
     });
   });
   out.finish();
+}
+
+void check_checkpoint(const std::filesystem::path& path, std::string_view settings,
+                      std::string_view later) {
+  const DatReader file(path);
+  auto stored = read_papers(file)["settings"];
+  auto wanted = Json::parse(settings);
+  for (Json* const json : {&stored, &wanted}) json->erase(std::string(later));
+  check_settings(file.source().name(), stored, wanted);
 }
 
 TrainProgress load_checkpoint(const std::filesystem::path& path, const ModelWeights& model,

@@ -193,6 +193,7 @@ std::vector<at::Tensor> HeadLoss::backward(const TakeGradient& take) const {
   for_each_chunk(head_, teacher_head_, chunks_, type, [&](const HeadChunk& chunk) {
     auto dw_cD =
         take ? at::zeros(chunk.w_cD.sizes(), chunk.w_cD.options().dtype(at::kFloat)) : at::Tensor();
+    const RightOperand w_cD(chunk.w_cD);
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       for_each_tokens(parts_[i], chunks_.tokens, [&](const Tokens& tokens) {
         const auto d_mc = at::empty({tokens.count, chunk.count}, chunk.w_cD.options());
@@ -201,7 +202,7 @@ std::vector<at::Tensor> HeadLoss::backward(const TakeGradient& take) const {
                          states_[i].teacher_logsumexp_M, d_mc.narrow(0, first, count));
         });
         auto dh = tokens.of(dhidden[i]);
-        add_product(d_mc, chunk.w_cD, dh);
+        add_product(d_mc, w_cD, dh);
         if (take) add_product(d_mc.t(), tokens.of(parts_[i].hidden_MD), dw_cD);
       });
     }

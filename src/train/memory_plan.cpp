@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "operations.h"
 #include "qwen3fp4/base/error.h"
 #include "qwen3fp4/formats/tensor_info.h"
 #include "qwen3fp4/model/packed_entries.h"
@@ -93,7 +94,11 @@ std::int64_t head_bytes(const TrainShapes& shapes, const TrainSettings& settings
                         const Widths& w) {
   const std::int64_t rows = std::min(settings.loss_chunks.head_rows, shapes.config.vocab_size);
   const std::int64_t tokens = std::min(settings.loss_chunks.tokens, n.targets);
-  const std::int64_t chunk_weights = rows * w.hidden * (w.type + 4);
+  const auto type = w.type == 4 ? at::kFloat : at::kBFloat16;
+  const std::int64_t operands = shapes.on_device ? 0
+                                                 : (n.teacher_targets > 0 ? 3 : 2) *
+                                                       RightOperand::bytes(rows * w.hidden, type);
+  const std::int64_t chunk_weights = rows * w.hidden * (w.type + 4) + operands;
   // Logits, one more like them while they change, and their gradient in the compute type. The CPU
   // makes them some rows at a time.
   const std::int64_t logits = tokens * rows * (w.type + (shapes.on_device ? 8 : 0));
@@ -207,7 +212,11 @@ MemoryPlan plan_memory(const TrainShapes& shapes, const TrainSettings& settings,
   const ModelConfig& config = shapes.config;
   const Widths w = widths_of(config, settings);
   const std::int64_t kept = config.num_hidden_layers - shapes.first_trained_layer;
-  const std::int64_t layer_weights = w.layer_values * w.type;
+  const std::int64_t operand =
+      shapes.on_device
+          ? 0
+          : RightOperand::bytes(w.largest_values, w.type == 4 ? at::kFloat : at::kBFloat16);
+  const std::int64_t layer_weights = w.layer_values * w.type + operand;
   const std::int64_t activations = n.micro_tokens * activation_bytes(w, config.qk_norm);
   const std::int64_t gradient =
       n.micro_batches > 1 ? w.layer_values * 4 : w.largest_values * w.type;

@@ -1,13 +1,12 @@
 #include "operations.h"
 
 #include <ATen/ATen.h>
-#include <ATen/cpu/Utils.h>
-#include <ATen/native/CPUBlas.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <vector>
 
+#include "bf16_product.h"
 #include "block_kernels.h"
 #include "task_rows.h"
 
@@ -15,109 +14,8 @@
 namespace qf {
 namespace {
 
-// What of a right operand in bf16 is multiplied at a time stays in a core's cache.
-constexpr std::int64_t kInnerAtATime = 768;
-constexpr std::int64_t kColumnsAtATime = 256;
-
-// On the CPU at::addmm only sums in its result's type.
-at::Tensor in_type_of(const at::Tensor& out, const at::Tensor& x) {
-  return x.to(out.scalar_type());
-}
-
-// Without such instructions libtorch's bf16 products are slower than fp32's; with them five times
-// as fast.
-bool has_bf16_products() {
-#if defined(__x86_64__)
-  static const bool kHas = at::cpu::init_amx() || __builtin_cpu_supports("avx512bf16") != 0;
-  return kHas;
-#else
-  return false;
-#endif
-}
-
-bool bf16_on_cpu(const at::Tensor& a, const at::Tensor& b) {
-  return !a.is_cuda() && a.scalar_type() == at::kBFloat16 && b.scalar_type() == at::kBFloat16 &&
-         has_bf16_products();
-}
-
-// Rows of b in pairs, the last one perhaps with zeros.
-std::int64_t pairs_of(const at::Tensor& b) { return (b.size(0) + 1) / 2; }
-
-// A left operand row by row, with a zero where the right one's last pair has one.
-at::Tensor whole_pairs(const at::Tensor& a) {
-  if (a.is_contiguous() && a.size(1) % 2 == 0) return a;
-  const std::int64_t inner = (a.size(1) + 1) / 2 * 2;
-  auto out = at::empty({a.size(0), inner}, a.options());
-  by_rows(a.size(0), /*cuda=*/false, [&](std::int64_t first, std::int64_t count) {
-    const auto rows = out.narrow(0, first, count);
-    rows.narrow(1, 0, a.size(1)).copy_(a.narrow(0, first, count));
-    if (inner > a.size(1)) rows.select(1, a.size(1)).zero_();
-  });
-  return out;
-}
-
-void interleave(const std::uint16_t* even, const std::uint16_t* odd, std::int64_t count,
-                std::uint32_t* pairs) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    pairs[i] = even[i] | static_cast<std::uint32_t>(odd[i]) << 16U;
-  }
-}
-
-// A right operand [K, N] as the processor's products of bf16 take it: [K/2, N, 2], pairs of its
-// rows side by side.
-at::Tensor row_pairs(const at::Tensor& b) {
-  const std::int64_t pairs = pairs_of(b);
-  auto out = at::empty({pairs, b.size(1), 2}, b.options());
-  if (b.stride(0) == 1 && b.size(0) % 2 == 0) {  // pairs are 32-bit words of its memory
-    const auto words = b.t().contiguous().view(at::kInt).t();
-    const auto to = out.view(at::kInt).squeeze(-1);
-    by_rows(pairs, /*cuda=*/false, [&](std::int64_t first, std::int64_t count) {
-      to.narrow(0, first, count).copy_(words.narrow(0, first, count));
-    });
-    return out;
-  }
-  const auto rows = b.contiguous();
-  const std::int64_t width = b.size(1);
-  const auto* const from =
-      reinterpret_cast<const std::uint16_t*>(rows.const_data_ptr<at::BFloat16>());
-  auto* const to = reinterpret_cast<std::uint32_t*>(out.mutable_data_ptr<at::BFloat16>());
-  by_rows(b.size(0) / 2, /*cuda=*/false, [&](std::int64_t first, std::int64_t count) {
-    for (std::int64_t pair = first; pair < first + count; ++pair) {
-      interleave(from + 2 * pair * width, from + (2 * pair + 1) * width, width, to + pair * width);
-    }
-  });
-  if (b.size(0) % 2 != 0) {
-    const std::vector<std::uint16_t> zeros(static_cast<std::size_t>(width));
-    interleave(from + (b.size(0) - 1) * width, zeros.data(), width, to + (pairs - 1) * width);
-  }
-  return out;
-}
-
-// out [M, N] = a [M, K] b, or += it, on bf16 with f32 sums. a: of whole_pairs(); `pairs`: of b.
-void multiply_pairs(const at::Tensor& a, const at::Tensor& pairs, bool add, at::Tensor& out) {
-  namespace blas = at::native::cpublas;
-  const std::int64_t inner = a.size(1);
-  const std::int64_t columns = pairs.size(1);
-  const auto* const left = a.const_data_ptr<at::BFloat16>();
-  const auto* const right = pairs.const_data_ptr<at::BFloat16>();
-  for (std::int64_t column = 0; column < columns; column += kColumnsAtATime) {
-    const std::int64_t width = std::min(kColumnsAtATime, columns - column);
-    for (std::int64_t k = 0; k < inner; k += kInnerAtATime) {
-      blas::brgemm(a.size(0), width, std::min(kInnerAtATime, inner - k), inner, columns,
-                   out.stride(0), add || k > 0, left + k, right + (k * columns) + (2 * column),
-                   out.mutable_data_ptr<float>() + column);
-    }
-  }
-  blas::brgemm_release();
-}
-
-// out = a b or += a b, f32; `pairs`: of b.
-void multiply_bf16(const at::Tensor& a, const at::Tensor& pairs, bool add, const at::Tensor& out) {
-  const auto left = whole_pairs(a);
-  by_rows(a.size(0), /*cuda=*/false, [&](std::int64_t first, std::int64_t count) {
-    auto rows = out.narrow(0, first, count);
-    multiply_pairs(left.narrow(0, first, count), pairs, add, rows);
-  });
+bool bf16_on_cpu(const at::Tensor& x) {
+  return !x.is_cuda() && x.scalar_type() == at::kBFloat16 && has_bf16_products();
 }
 
 bool bf16_on_cuda(const at::Tensor& x) { return x.is_cuda() && x.scalar_type() == at::kBFloat16; }
@@ -170,12 +68,11 @@ SwigluGradient swiglu_backward(const at::Tensor& dhidden, const at::Tensor& gate
 at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
   if (a.is_cuda()) return at::mm(a, b);
   auto out = at::empty({a.size(0), b.size(1)}, a.options());
-  if (bf16_on_cpu(a, b)) {
-    const auto left = whole_pairs(a);
-    const auto pairs = row_pairs(b);
+  if (bf16_on_cpu(a)) {
+    const RowPairs right(b);
     by_rows(a.size(0), /*cuda=*/false, [&](std::int64_t first, std::int64_t count) {
-      auto rows = at::empty({count, b.size(1)}, a.options().dtype(at::kFloat));
-      multiply_pairs(left.narrow(0, first, count), pairs, /*add=*/false, rows);
+      const auto rows = at::empty({count, b.size(1)}, a.options().dtype(at::kFloat));
+      right.multiply_rows(a.narrow(0, first, count), /*add=*/false, rows);
       out.narrow(0, first, count).copy_(rows);
     });
     return out;
@@ -189,35 +86,52 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
 }
 
 void add_product(const at::Tensor& a, const at::Tensor& b, at::Tensor& out) {
+  if (out.scalar_type() == at::kFloat) return add_product(a, RightOperand(b), out);
   if (a.is_cuda()) {
-    if (a.scalar_type() == out.scalar_type()) {
-      out.addmm_(a, b);
-    } else {
-      at::addmm_out(out, out, a, b, at::kFloat);
-    }
+    out.addmm_(a, b);
     return;
   }
-  if (bf16_on_cpu(a, b) && out.scalar_type() == at::kFloat) {
-    multiply_bf16(a, row_pairs(b), /*add=*/true, out);
-    return;
-  }
-  const auto right = in_type_of(out, b);
   by_rows(a.size(0), /*cuda=*/false, [&](std::int64_t first, std::int64_t count) {
-    out.narrow(0, first, count).addmm_(in_type_of(out, a.narrow(0, first, count)), right);
+    out.narrow(0, first, count).addmm_(a.narrow(0, first, count), b);
   });
 }
 
-RightOperand::RightOperand(at::Tensor b) : b_(std::move(b)) {
-  if (bf16_on_cpu(b_, b_)) pairs_ = row_pairs(b_);
+RightOperand::RightOperand(const at::Tensor& b) {
+  if (bf16_on_cpu(b)) {
+    pairs_ = RowPairs(b);
+  } else {
+    b_ = b.is_cuda() ? b : b.to(at::kFloat);
+  }
+}
+
+std::int64_t RightOperand::bytes(std::int64_t values, at::ScalarType type) {
+  if (type == at::kFloat) return 0;
+  return values * (has_bf16_products() ? 2 : 4);
+}
+
+void add_product(const at::Tensor& a, const RightOperand& b, at::Tensor& out) {
+  if (b.pairs_.defined()) return b.pairs_.multiply(a, /*add=*/true, out);
+  if (a.is_cuda()) {
+    if (a.scalar_type() == at::kFloat) {
+      out.addmm_(a, b.b_);
+    } else {
+      at::addmm_out(out, out, a, b.b_, at::kFloat);
+    }
+    return;
+  }
+  by_rows(a.size(0), /*cuda=*/false, [&](std::int64_t first, std::int64_t count) {
+    out.narrow(0, first, count).addmm_(a.narrow(0, first, count).to(at::kFloat), b.b_);
+  });
 }
 
 at::Tensor product_f32(const at::Tensor& a, const RightOperand& b) {
-  if (a.scalar_type() == at::kFloat) return product(a, b.b_);
-  if (a.is_cuda()) return at::mm(a, b.b_, at::kFloat);
-  if (!bf16_on_cpu(a, b.b_)) return product(a.to(at::kFloat), b.b_.to(at::kFloat));
-  auto out = at::empty({a.size(0), b.b_.size(1)}, a.options().dtype(at::kFloat));
-  multiply_bf16(a, b.pairs_, /*add=*/false, out);
-  return out;
+  if (b.pairs_.defined()) {
+    auto out = at::empty({a.size(0), b.pairs_.columns()}, a.options().dtype(at::kFloat));
+    b.pairs_.multiply(a, /*add=*/false, out);
+    return out;
+  }
+  if (a.is_cuda() && a.scalar_type() != at::kFloat) return at::mm(a, b.b_, at::kFloat);
+  return product(a.to(at::kFloat), b.b_);
 }
 
 at::Tensor product_f32(const at::Tensor& a, const at::Tensor& b) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "bf16_product.h"
 #include "qwen3fp4/train/packed_rows.h"
 
 // Operations of a block with their derivatives, on any device. Every result is the same bits for
@@ -12,7 +13,7 @@
 // Shapes: N rows (tokens), H query heads, K key/value heads, E head_dim.
 namespace qf {
 
-// x.to(type) and a + b, by all threads.
+// x.to(type) and a + b, of one shape, by all threads.
 [[nodiscard]] at::Tensor converted(const at::Tensor& x, at::ScalarType type);
 [[nodiscard]] at::Tensor sum_of(const at::Tensor& a, const at::Tensor& b);
 
@@ -23,17 +24,24 @@ void add_product(const at::Tensor& a, const at::Tensor& b, at::Tensor& out);
 // f32 a b of operands of any type: nothing but the operands is rounded to it.
 [[nodiscard]] at::Tensor product_f32(const at::Tensor& a, const at::Tensor& b);
 
-// b of several products, which is brought into the order that they take but once.
+// b of several products with f32 sums, which is brought into the order or type that they take but
+// once.
 class RightOperand {
  public:
   RightOperand() = default;
-  explicit RightOperand(at::Tensor b);
+  explicit RightOperand(const at::Tensor& b);
+  // Of one on the CPU, beside b itself.
+  [[nodiscard]] static std::int64_t bytes(std::int64_t values, at::ScalarType type);
   friend at::Tensor product_f32(const at::Tensor& a, const RightOperand& b);
+  friend void add_product(const at::Tensor& a, const RightOperand& b, at::Tensor& out);
 
  private:
-  at::Tensor b_, pairs_;
+  at::Tensor b_;
+  RowPairs pairs_;
 };
 [[nodiscard]] at::Tensor product_f32(const at::Tensor& a, const RightOperand& b);
+// out: f32.
+void add_product(const at::Tensor& a, const RightOperand& b, at::Tensor& out);
 
 struct Normed {
   at::Tensor y;     // like x

@@ -232,6 +232,10 @@ TEST_F(TrainCommands, RefusesBeforeItWorks) {
   EXPECT_EQ(hash_of(words("out", {"--steps", "2", "--save-every", "1"})).size(), 16U);
   refuse(words("next", {"--steps", "2", "--lr", "1", "--resume", path("out.checkpoint.dat")}), 2,
          "was written with --lr = ");
+  refuse(words("next", {"--steps", "3", "--dry-run", "--resume", path("out.checkpoint.dat")}), 2,
+         "was written with --steps = 2, this run has 3");
+  refuse(words("next", {"--steps", "2", "--dry-run", "--resume", path("out/model.dat")}), 4,
+         "expected a training checkpoint");
 }
 
 // A folder that somebody makes meanwhile.

@@ -265,5 +265,12 @@ TEST(IdentityRecipe, ReplayHoldsWhatTheStartModelGoesOnAnswering) {
   EXPECT_THROW((void)identity_parts(recipe, DataSplit::kTrain), Error);
 }
 
+TEST(Whoami, TrainsTheLastFourFifthsOfTheLayers) {
+  EXPECT_EQ(identity_layers(30), 24);
+  EXPECT_EQ(identity_layers(36), 29);
+  EXPECT_EQ(identity_layers(5), 4);
+  EXPECT_EQ(identity_layers(4), 4);
+}
+
 }  // namespace
 }  // namespace qf

@@ -30,8 +30,9 @@ inline constexpr double kNf4TableError = 0x1p-12;
 // are zero, the largest is beyond what 2^-100 .. 2^100 holds, or nothing is close enough.
 [[nodiscard]] bool make_nf4_table(const std::array<float, 16>& code_book, Nf4Table& table);
 
-// That of the QLoRA paper's book (nf4_to_float), which bitsandbytes writes: made at the first call,
-// within 2^-13.3.
+// The QLoRA paper's book (nf4_to_float), which bitsandbytes writes.
+[[nodiscard]] std::array<float, 16> papers_nf4_book();
+// Its table, made at the first call: within 2^-13.3. Throws std::logic_error if there is none.
 [[nodiscard]] const Nf4Table& papers_nf4_table();
 
 // The book's levels in the order of the codes.

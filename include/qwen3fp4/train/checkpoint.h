@@ -16,6 +16,11 @@ namespace qf {
 void save_checkpoint(const std::filesystem::path& path, const ModelWeights& model,
                      const TrainProgress& progress, std::string_view settings);
 
+// As load_checkpoint(), of the settings alone but `later`, which a run knows once it has loaded its
+// model: what a run is refused for before that takes its time.
+void check_checkpoint(const std::filesystem::path& path, std::string_view settings,
+                      std::string_view later);
+
 // Puts the states back. Throws, naming the first difference, when the file was written with other
 // settings (exit code 2) or for other weights.
 [[nodiscard]] TrainProgress load_checkpoint(const std::filesystem::path& path,
