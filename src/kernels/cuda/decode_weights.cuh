@@ -21,6 +21,17 @@ __device__ __forceinline__ void add_terms(const float (&c)[8], float scale_low, 
   sum_high = fmaf(row_high, scale_high, sum_high);
 }
 
+// A lane's codes of a chunk, a unit of 64 columns each.
+struct ChunkWords {
+  uint4 of_unit[4];
+  __device__ __forceinline__ ChunkWords(const std::uint8_t* bytes, int lane) {
+#pragma unroll
+    for (int u = 0; u < 4; ++u) {
+      of_unit[u] = *reinterpret_cast<const uint4*>(bytes + u * 512 + lane * 16);
+    }
+  }
+};
+
 // How a warp multiplies its 16 rows of one chunk. `bytes`: its part of the chunk; `x`: descriptor
 // of the staged chunk; the slot is given back as soon as its bytes are in registers.
 struct Nvfp4Weights {
@@ -29,11 +40,7 @@ struct Nvfp4Weights {
   __device__ __forceinline__ void multiply(const std::uint8_t* bytes, std::uint32_t empty,
                                            std::uint64_t x, float x_scale, int lane,
                                            RowSums& sums) const {
-    uint4 words[4];
-#pragma unroll
-    for (int u = 0; u < 4; ++u) {
-      words[u] = *reinterpret_cast<const uint4*>(bytes + u * 512 + lane * 16);
-    }
+    const ChunkWords words(bytes, lane);
     const uint2 scales = *reinterpret_cast<const uint2*>(bytes + 2048 + lane * 8);
     __syncwarp();
     if (lane == 0) mbarrier_arrive(empty);
@@ -41,10 +48,11 @@ struct Nvfp4Weights {
     std::uint32_t low[16], high[16];
 #pragma unroll
     for (int u = 0; u < 4; ++u) {
-      unpack_stream_word(words[u].x, low[4 * u], high[4 * u]);
-      unpack_stream_word(words[u].y, low[4 * u + 1], high[4 * u + 1]);
-      unpack_stream_word(words[u].z, low[4 * u + 2], high[4 * u + 2]);
-      unpack_stream_word(words[u].w, low[4 * u + 3], high[4 * u + 3]);
+      const uint4& word = words.of_unit[u];
+      unpack_stream_word(word.x, low[4 * u], high[4 * u]);
+      unpack_stream_word(word.y, low[4 * u + 1], high[4 * u + 1]);
+      unpack_stream_word(word.z, low[4 * u + 2], high[4 * u + 2]);
+      unpack_stream_word(word.w, low[4 * u + 3], high[4 * u + 3]);
 #pragma unroll
       for (int j = 4 * u; j < 4 * u + 4; ++j) {
         wgmma_operand(low[j]);
@@ -100,17 +108,22 @@ struct Nf4Weights {
   __device__ __forceinline__ std::uint32_t fine_bytes(std::uint32_t codes) const {
     return permuted(fine[0], fine[1], codes);
   }
+  __device__ __forceinline__ static void start_sums(std::int32_t (&c)[2][4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      c[0][i] = kIntegerBits;
+      c[1][i] = kIntegerBits;
+      opaque(c[0][i]);
+      opaque(c[1][i]);
+    }
+  }
   __device__ __forceinline__ static float sum_of(std::int32_t high, std::int32_t low) {
     return sum_of_digits(__int_as_float(high), __int_as_float(low));
   }
   __device__ __forceinline__ void multiply(const std::uint8_t* bytes, std::uint32_t empty,
                                            std::uint64_t x, float x_scale, int lane,
                                            RowSums& sums) const {
-    uint4 words[4];
-#pragma unroll
-    for (int u = 0; u < 4; ++u) {
-      words[u] = *reinterpret_cast<const uint4*>(bytes + u * 512 + lane * 16);
-    }
+    const ChunkWords words(bytes, lane);
     // Of this lane's blocks in both pairs.
     const auto* const absmax = reinterpret_cast<const float2*>(bytes + 2048) + lane / 2;
     const float2 scale_low = absmax[0];
@@ -119,18 +132,13 @@ struct Nf4Weights {
     if (lane == 0) mbarrier_arrive(empty);
     // Both pairs' begin here: written after the first wgmma, they would have it run alone.
     std::int32_t c[2][4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      c[0][i] = kIntegerBits;
-      c[1][i] = kIntegerBits;
-      opaque(c[0][i]);
-      opaque(c[1][i]);
-    }
+    start_sums(c);
     // Of word i of unit u: codes 0..3 and 4..7.
     std::uint32_t coarse[4][4][2], finer[4][4][2];
 #pragma unroll
     for (int u = 0; u < 4; ++u) {
-      const std::uint32_t of_unit[4] = {words[u].x, words[u].y, words[u].z, words[u].w};
+      const uint4& word = words.of_unit[u];
+      const std::uint32_t of_unit[4] = {word.x, word.y, word.z, word.w};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
 #pragma unroll
