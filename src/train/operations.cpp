@@ -86,14 +86,7 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
 }
 
 void add_product(const at::Tensor& a, const at::Tensor& b, at::Tensor& out) {
-  if (out.scalar_type() == at::kFloat) return add_product(a, RightOperand(b), out);
-  if (a.is_cuda()) {
-    out.addmm_(a, b);
-    return;
-  }
-  by_rows(a.size(0), /*cuda=*/false, [&](std::int64_t first, std::int64_t count) {
-    out.narrow(0, first, count).addmm_(a.narrow(0, first, count), b);
-  });
+  add_product(a, RightOperand(b), out);
 }
 
 RightOperand::RightOperand(const at::Tensor& b) {

@@ -19,7 +19,7 @@ namespace qf {
 
 // a [M, K] times b [K, N], in a's type.
 [[nodiscard]] at::Tensor product(const at::Tensor& a, const at::Tensor& b);
-// out += a b. `out`: of a's type, or f32 with sums that are never rounded to a narrower type.
+// out += a b of operands of any type. out: f32; its sums are never rounded to a narrower type.
 void add_product(const at::Tensor& a, const at::Tensor& b, at::Tensor& out);
 // f32 a b of operands of any type: nothing but the operands is rounded to it.
 [[nodiscard]] at::Tensor product_f32(const at::Tensor& a, const at::Tensor& b);
@@ -40,7 +40,6 @@ class RightOperand {
   RowPairs pairs_;
 };
 [[nodiscard]] at::Tensor product_f32(const at::Tensor& a, const RightOperand& b);
-// out: f32.
 void add_product(const at::Tensor& a, const RightOperand& b, at::Tensor& out);
 
 struct Normed {
