@@ -48,7 +48,7 @@ void install_host_cap();
 // milliseconds.
 void give_back_free_pages();
 // What is freed on top of a heap stays with the process, up to 64 MiB: a training step takes it
-// again at once, and pages given back in between cost it 6 % of its time.
+// again at once, and pages given back in between cost it 8 % of its time.
 void keep_free_pages();
 
 // For tests: asked at every allocation of any size, in its thread; true makes it throw CapExceeded.

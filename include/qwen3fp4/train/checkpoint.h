@@ -16,8 +16,8 @@ namespace qf {
 void save_checkpoint(const std::filesystem::path& path, const ModelWeights& model,
                      const TrainProgress& progress, std::string_view settings);
 
-// As load_checkpoint(), of the settings alone but `later`, which a run knows once it has loaded its
-// model: what a run is refused for before that takes its time.
+// Throws as load_checkpoint() does for other settings, so that a run can be refused before it loads
+// a model. `later`: the one setting that is known only after that, and is not compared.
 void check_checkpoint(const std::filesystem::path& path, std::string_view settings,
                       std::string_view later);
 

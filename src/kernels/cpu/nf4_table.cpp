@@ -110,7 +110,7 @@ struct Choice {
   std::array<std::size_t, 16> level{};  // by code
 };
 
-// The eight levels that fit best without a fine byte go to the upper codes.
+// The eight levels that fit best with a fine byte of 0 or -1 go to the upper codes.
 void try_choice(const std::array<double, 16>& levels, double size, double step, Choice& best) {
   const Fits upper = upper_fits(levels, size, step);
   const double limit = best.error * size;
